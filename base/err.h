@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * err.h - one sentence for a refusal by the world; it names the knob to turn.
+ *
+ *	return hfb_err_set(err, -ENOSPC, "all %u cores are taken, see --cores", n);
+ *
+ * Threads: the caller's struct; no shared state.
+ */
+#ifndef HFB_ERR_H
+#define HFB_ERR_H
+
+#define HFB_ERR_TEXT_MAX 512
+
+struct hfb_err {
+	int code;			/* negative errno, 0 = none */
+	char text[HFB_ERR_TEXT_MAX];	/* one sentence, no newline */
+};
+
+/* Returns @code. @err may be NULL. */
+int hfb_err_set(struct hfb_err *err, int code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Put "@format: " before what is there. Returns @err's code. */
+int hfb_err_prefix(struct hfb_err *err, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#endif

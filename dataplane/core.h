@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core.h - a poll core: what one lcore owns, and the way of a packet through it.
+ *
+ *   port.c     burst of mbufs from each (port, queue) of this core
+ *   decode.c   Ethernet, VLAN, ARP, IPv4, ICMP echo, UDP -> struct hfb_packet
+ *   feed*.c    a packet for a feed's (group, port)	-> arbitration -> append
+ *   session.c  a packet for this core's UDP port	-> frame -> produce / subscribe
+ *   local.c    frames from local clients' channels	-> the same
+ *   handover.c packets for a partition of another core -> its ring
+ *   (storage)  hfb_writer_poll(): publish, write, reap
+ *   ack.c push.c  acks and data out; one transmit burst
+ *
+ * Threads: all of struct hfb_core but `commands` belongs to its lcore.
+ * Memory:  carved by hfb_core_create() at boot, or handed over by command.
+ */
+#ifndef HFB_CORE_H
+#define HFB_CORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+
+#include <hfbus/limits.h>
+#include <hfbus/shm.h>
+#include <hfbus/types.h>
+#include <hfbus/wire.h>
+
+#include "log.h"
+#include "spsc.h"
+#include "stats.h"
+#include "writer.h"
+
+struct hfb_node;	/* node.h: config, catalogue, partition table, cores */
+struct hfb_core;
+struct hfb_sessions;	/* session.h */
+struct hfb_feeds;	/* feed.h */
+struct hfb_locals;	/* local.h */
+
+/* A partition as the data plane knows it; made by the main thread. */
+struct hfb_partition {
+	uint32_t handle;
+	uint32_t index;			/* in its topic */
+	uint16_t core;			/* owner */
+	uint16_t commit_stage;
+	struct hfb_log *log;
+	struct hfb_positions *positions;
+	const struct hfb_topic *topic;	/* catalogue.h; lives as long */
+	/* owner core's: */
+	void *acks_head;		/* ack.c: producers with unacked appends */
+	void *subs_head;		/* push.c: subscriptions */
+	bool  dirty;			/* log advanced since acks were last sent */
+	bool  detaching;
+	struct hfb_partition *dirty_next;
+};
+
+/* One received UDP datagram, decoded. Points into the mbuf. */
+struct hfb_packet {
+	struct rte_mbuf *mbuf;
+	uint16_t port;			/* index in node->ports */
+	uint16_t vlan;			/* 0 = untagged */
+	uint8_t  source_mac[6];
+	struct hfb_ip source, destination;
+	uint16_t source_port, destination_port;	/* host order */
+	const uint8_t *payload;		/* UDP payload, contiguous */
+	uint32_t payload_bytes;		/* by IP and UDP headers, not by the frame */
+	uint64_t port_time_ns;		/* NIC's or capture's stamp, UTC ns; 0 = none */
+	bool     checksum_bad;		/* UDP checksum present and wrong */
+};
+
+/* A port queue this core polls, and its transmit side. */
+struct hfb_queue {
+	uint16_t port;			/* index in node->ports */
+	uint16_t dpdk_port, queue;
+	uint16_t tx_count;
+	struct rte_mbuf *tx[HFB_BURST_MAX * 4];
+	struct rte_mempool *pool;
+};
+
+struct hfb_core {
+	uint16_t id;
+	uint16_t queues_count;
+	int      cpu;
+	uint64_t now_ns;		/* UTC, read once a turn */
+	uint64_t now_tsc;
+	uint64_t turn;			/* turns done; release-stored each turn for quiescence */
+	struct hfb_node *node;
+	struct hfb_writer *writer;
+	uint64_t *stats;		/* HFB_STAT_* of stats.h, in the counters file */
+	struct hfb_queue queues[HFB_PORTS_MAX];
+	struct hfb_sessions *sessions;
+	struct hfb_feeds *feeds;
+	struct hfb_locals *locals;
+	struct hfb_partition *dirty;	/* logs that advanced this turn, set by storage's callback */
+	struct hfb_spsc *in[HFB_CORES_MAX];  /* mbufs handed over by core i; NULL for itself */
+	struct hfb_spsc *out[HFB_CORES_MAX]; /* = in[id] of core i */
+	struct hfb_spsc *commands;	/* from the main thread: struct hfb_command * */
+	struct hfb_spsc *done;		/* back to the main thread, same objects */
+	int      wake_fd;		/* eventfd: commands, local clients */
+	uint32_t sleeping;		/* 1 while it may sleep; others then write wake_fd */
+	bool     stop;
+};
+
+/* What travels in an mbuf's private area when it is handed over. */
+struct hfb_mbuf_private {
+	uint16_t kind;			/* HFB_HANDED_* */
+	uint16_t from_core;
+	uint16_t feed_line;		/* feed.h */
+	uint16_t reserved;
+	uint32_t handle;
+	uint64_t session;		/* validated by from_core */
+	struct hfb_packet packet;
+};
+enum { HFB_HANDED_PRODUCE = 1, HFB_HANDED_SUBSCRIBE = 2, HFB_HANDED_FEED = 3 };
+
+/* handover.c: takes packet->mbuf. False: ring full, mbuf freed, drop counted. */
+bool hfb_handover(struct hfb_core *core, uint16_t to_core, uint16_t kind,
+		  const struct hfb_packet *packet, uint32_t handle, uint64_t session,
+		  uint16_t feed_line);
+uint32_t hfb_handover_poll(struct hfb_core *core);
+
+/* port.c: an mbuf with room for @bytes of UDP payload towards a peer, headers
+ * written; NULL: pool empty, counted. hfb_tx_send() takes it (counted when the port is full). */
+struct hfb_peer {			/* where answers go */
+	uint16_t port;			/* index in node->ports */
+	uint16_t vlan;
+	uint8_t  mac[6];
+	uint8_t  own_mac[6];
+	struct hfb_ip ip, own_ip;
+	uint16_t udp_port, own_udp_port;
+};
+struct rte_mbuf *hfb_tx_begin(struct hfb_core *core, const struct hfb_peer *peer,
+			      uint32_t bytes, uint8_t **ret_payload);
+void hfb_tx_send(struct hfb_core *core, const struct hfb_peer *peer, struct rte_mbuf *mbuf,
+		 uint32_t bytes);
+uint32_t hfb_tx_flush(struct hfb_core *core);	/* end of turn */
+/* A raw Ethernet frame (ARP, ICMP, IGMP answers). Takes @mbuf. */
+void hfb_tx_raw(struct hfb_core *core, uint16_t port, struct rte_mbuf *mbuf);
+
+/* decode.c: takes @mbufs. Answers ARP and ICMP echo itself, hands UDP on to
+ * hfb_feed_input() or hfb_session_input(), counts the rest by reason. */
+void hfb_decode_burst(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf **mbufs,
+		      uint32_t n);
+/* Pure part, for tests and fuzzing: HFB_STAT_DROP_* or -1 when *@ret_packet is a UDP datagram. */
+int hfb_decode_frame(const uint8_t *frame, uint32_t bytes, struct hfb_packet *ret_packet);
+
+/* feed.c: a datagram to a feed's (group, port); takes nothing, keeps a
+ * reference (rte_pktmbuf_refcnt_update) when it holds the packet back. */
+int  hfb_feed_line_find(const struct hfb_core *core, const struct hfb_packet *packet); /* or -1 */
+void hfb_feed_input(struct hfb_core *core, uint16_t line, const struct hfb_packet *packet);
+uint32_t hfb_feed_poll(struct hfb_core *core);	/* hold-back expiry, local gaps */
+
+/* session.c */
+void hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet);
+uint32_t hfb_session_poll(struct hfb_core *core); /* acks, pushes, idle sessions */
+/* A frame from a local channel whose session number the caller owns. @bytes may
+ * change while being read: load once, copy, then check. */
+struct hfb_session;
+void hfb_session_local_frame(struct hfb_core *core, struct hfb_session *session,
+			     const volatile uint8_t *frame, uint32_t bytes);
+/* local.c: room for a frame to a local client; NULL: its ring is full (counted; send later). */
+uint8_t *hfb_local_frame_begin(struct hfb_core *core, void *local, uint32_t bytes);
+void hfb_local_frame_send(struct hfb_core *core, void *local, uint32_t bytes);
+uint32_t hfb_local_poll(struct hfb_core *core);
+
+/* Commands from the main thread; each is answered on `done`. */
+enum hfb_command_type {
+	HFB_COMMAND_ATTACH,	/* partition: log to the writer, table entry live */
+	HFB_COMMAND_DETACH,	/* partition: `end_mark`; answered when let go */
+	HFB_COMMAND_LOCAL_ADD,	/* local: a client's channel */
+	HFB_COMMAND_LOCAL_REMOVE,
+	HFB_COMMAND_FEED_BIND,	/* feed line: its topic's partition exists now */
+	HFB_COMMAND_STOP,	/* all partitions are detached: leave the loop */
+};
+struct hfb_command {
+	enum hfb_command_type type;
+	struct hfb_partition *partition;
+	void *object;
+	bool  end_mark;
+	int   result;
+};
+
+#endif

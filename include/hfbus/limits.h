@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hfbus/limits.h - every ceiling, with its unit, its reason and its ties.
+ *
+ * Threads: constants only.
+ */
+#ifndef HFB_LIMITS_H
+#define HFB_LIMITS_H
+
+#define HFB_KIB 1024u
+#define HFB_MIB (1024u * 1024u)
+
+/* One burst is what DPDK's vector receive paths return at best. */
+#define HFB_BURST_MAX 32u
+
+/* Poll cores in a node; core ids are one byte in session numbers. */
+#define HFB_CORES_MAX 64u
+
+/* DPDK ports in a node. */
+#define HFB_PORTS_MAX 16u
+
+/* A topic's name: it is a directory name, and fits a metadata frame. */
+#define HFB_TOPIC_NAME_MAX 200u		/* bytes, [A-Za-z0-9._-], not "." or ".." */
+
+/* Partitions of one topic, and of a node (handles are indices below it). */
+#define HFB_TOPIC_PARTITIONS_MAX 4096u
+#define HFB_PARTITIONS_MAX 65536u
+
+/* A batch: min(ring / 4, 1 MiB) with its header; smaller rings allow less. */
+#define HFB_BATCH_BYTES_MAX HFB_MIB
+
+/* Events in a batch: a full batch of empty events. */
+#define HFB_BATCH_EVENTS_MAX (HFB_BATCH_BYTES_MAX / 16u)
+
+/* The largest event: one batch less its header and its record's. */
+#define HFB_EVENT_BYTES_MAX (HFB_BATCH_BYTES_MAX - 64u - 16u)
+#define HFB_KEY_BYTES_MAX 65534u	/* all ones means null */
+#define HFB_HEADERS_BYTES_MAX 65535u
+
+/* Ring and segment size classes, powers of two. */
+#define HFB_RING_BYTES_MIN (1u * HFB_MIB)
+#define HFB_RING_BYTES_MAX (256u * HFB_MIB)
+#define HFB_SEGMENT_BYTES_MIN (1u * HFB_MIB)
+#define HFB_SEGMENT_BYTES_MAX (256u * HFB_MIB)
+
+/* Native UDP: a frame in one unfragmented Ethernet packet. */
+#define HFB_UDP_PAYLOAD_MAX 1472u
+
+/* Default UDP port of poll core 0; core n listens on the n-th after it. */
+#define HFB_UDP_PORT_DEFAULT 7400u
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * writer.h - one poll core's way to the disk: all its logs, one io_uring.
+ *
+ * Group commit without a timer: while writes are in flight the next ones form.
+ *
+ * Threads: create/destroy on the main thread; the rest on the poll core.
+ */
+#ifndef HFB_WRITER_H
+#define HFB_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "log.h"
+
+struct hfb_store;
+struct hfb_writer;
+
+struct hfb_writer_config {
+	uint32_t logs_max;	/* attached at once */
+	uint32_t producers_max;	/* dedup entries over all logs */
+	uint32_t queue_depth;	/* writes in flight, 0 = default */
+	/* called at most once per log and poll when durable or committed moved */
+	void (*advanced)(void *arg, struct hfb_log *log);
+	void *arg;
+};
+
+int hfb_writer_create(struct hfb_store *store, const struct hfb_writer_config *config,
+		      struct hfb_writer **ret_writer, struct hfb_err *err);
+void hfb_writer_destroy(struct hfb_writer *writer);
+
+/* Poll core: take the log over; appends its epoch start when it has a segment. */
+void hfb_writer_attach(struct hfb_writer *writer, struct hfb_log *log);
+/* Poll core: begin to let go: with @end_mark append the clean end and make all durable.
+ * The log is let go when hfb_writer_detached() says so; go on polling until then. */
+void hfb_writer_detach(struct hfb_writer *writer, struct hfb_log *log, bool end_mark);
+bool hfb_writer_detached(const struct hfb_writer *writer, const struct hfb_log *log);
+
+/*
+ * Publish what was appended, form and submit writes and syncs, reap completions.
+ * At most one io_uring entry. Yields the CPU now and then while I/O is in flight
+ * and this core is not isolated from the disk's interrupt (design section 5).
+ * Returns work done (events published, writes submitted, completions).
+ */
+uint32_t hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns);
+/* Is I/O in flight (then do not sleep long)? */
+bool hfb_writer_busy(const struct hfb_writer *writer);
+/* The io_uring's eventfd for sleeping, -1 = none. */
+int hfb_writer_eventfd(const struct hfb_writer *writer);
+
+struct hfb_writer_stats {
+	uint64_t writes, write_bytes, syncs, reads, errors, short_writes, yields, unregistered;
+};
+const struct hfb_writer_stats *hfb_writer_stats(const struct hfb_writer *writer);
+
+#endif
