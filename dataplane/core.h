@@ -27,6 +27,7 @@
 #include <hfbus/types.h>
 #include <hfbus/wire.h>
 
+#include "err.h"
 #include "log.h"
 #include "spsc.h"
 #include "stats.h"
@@ -37,6 +38,8 @@ struct hfb_core;
 struct hfb_sessions;	/* session.h */
 struct hfb_feeds;	/* feed.h */
 struct hfb_locals;	/* local.h */
+struct hfb_idle_state;	/* idle.h */
+struct hfb_command;
 
 /* A partition as the data plane knows it; made by the main thread. */
 struct hfb_partition {
@@ -97,10 +100,28 @@ struct hfb_core {
 	struct hfb_spsc *out[HFB_CORES_MAX]; /* = in[id] of core i */
 	struct hfb_spsc *commands;	/* from the main thread: struct hfb_command * */
 	struct hfb_spsc *done;		/* back to the main thread, same objects */
+	struct hfb_command *detaching;	/* DETACH under way, answered when the log is let go */
+	uint64_t handed_to;		/* bit per core given mbufs this turn: woken at its end */
+	struct hfb_idle_state *idle;	/* idle.h */
 	int      wake_fd;		/* eventfd: commands, local clients */
 	uint32_t sleeping;		/* 1 while it may sleep; others then write wake_fd */
+	uint32_t partitions_count;	/* attached here */
 	bool     stop;
 };
+
+/*
+ * core.c. Create and destroy: main thread, while the core does not run. Create
+ * carves all that the core touches: queues by port.c, writer, sessions, feeds, locals.
+ */
+int hfb_core_create(struct hfb_node *node, uint16_t id, struct hfb_core **ret_core,
+		    struct hfb_err *err);
+void hfb_core_destroy(struct hfb_core *core);	/* accepts NULL */
+/* One turn; returns the work done. */
+uint32_t hfb_core_turn(struct hfb_core *core);
+/* Turns until HFB_COMMAND_STOP; an lcore function (argument: struct hfb_core *). */
+int hfb_core_run(void *core);
+/* Any thread, after it has made work visible: wake the core if it may sleep. */
+void hfb_core_wake(struct hfb_core *core);
 
 /* What travels in an mbuf's private area when it is handed over. */
 struct hfb_mbuf_private {
@@ -112,13 +133,27 @@ struct hfb_mbuf_private {
 	uint64_t session;		/* validated by from_core */
 	struct hfb_packet packet;
 };
-enum { HFB_HANDED_PRODUCE = 1, HFB_HANDED_SUBSCRIBE = 2, HFB_HANDED_FEED = 3 };
+enum {
+	HFB_HANDED_PRODUCE = 1,
+	HFB_HANDED_SUBSCRIBE = 2,
+	HFB_HANDED_FEED = 3,
+	HFB_HANDED_TX = 4,	/* to send: the port's one queue belongs to that core */
+};
+static inline struct hfb_mbuf_private *
+hfb_mbuf_private(struct rte_mbuf *mbuf)
+{
+	return (struct hfb_mbuf_private *)rte_mbuf_to_priv(mbuf);
+}
 
 /* handover.c: takes packet->mbuf. False: ring full, mbuf freed, drop counted. */
 bool hfb_handover(struct hfb_core *core, uint16_t to_core, uint16_t kind,
 		  const struct hfb_packet *packet, uint32_t handle, uint64_t session,
 		  uint16_t feed_line);
 uint32_t hfb_handover_poll(struct hfb_core *core);
+/* The receiving ends, on the owner core; @private->packet is the datagram. The
+ * caller frees the mbuf afterwards (take a reference to keep it). */
+void hfb_session_handed(struct hfb_core *core, const struct hfb_mbuf_private *private); /* session.c */
+void hfb_feed_handed(struct hfb_core *core, const struct hfb_mbuf_private *private);    /* feed.c */
 
 /* port.c: an mbuf with room for @bytes of UDP payload towards a peer, headers
  * written; NULL: pool empty, counted. hfb_tx_send() takes it (counted when the port is full). */
@@ -150,13 +185,32 @@ int hfb_decode_frame(const uint8_t *frame, uint32_t bytes, struct hfb_packet *re
 int  hfb_feed_line_find(const struct hfb_core *core, const struct hfb_packet *packet); /* or -1 */
 void hfb_feed_input(struct hfb_core *core, uint16_t line, const struct hfb_packet *packet);
 uint32_t hfb_feed_poll(struct hfb_core *core);	/* hold-back expiry, local gaps */
+/* Main thread, while the core does not run: make and free core->feeds. */
+int  hfb_feeds_create(struct hfb_core *core, struct hfb_err *err);
+void hfb_feeds_destroy(struct hfb_core *core);	/* accepts a core without */
+/* HFB_COMMAND_FEED_BIND, on every core: node->config->feeds[feed] goes to @partition,
+ * which may belong to another core (then only partition->core and ->handle are used). */
+void hfb_feed_bind(struct hfb_core *core, uint32_t feed, struct hfb_partition *partition);
+/* HFB_COMMAND_DETACH, on the owner: append nothing to it from now on, let it go. */
+void hfb_feed_partition_detach(struct hfb_core *core, struct hfb_partition *partition);
 
 /* session.c */
 void hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet);
 uint32_t hfb_session_poll(struct hfb_core *core); /* acks, pushes, idle sessions */
+/* Main thread, while the core does not run: make and free core->sessions. */
+int  hfb_sessions_create(struct hfb_core *core, struct hfb_err *err);
+void hfb_sessions_destroy(struct hfb_core *core); /* accepts a core without */
+/*
+ * HFB_COMMAND_DETACH, on the owner, with partition->detaching set: frames for it are
+ * dropped from now on; its subscriptions, ack waiters and reads are let go.
+ */
+void hfb_session_partition_detach(struct hfb_core *core, struct hfb_partition *partition);
 /* A frame from a local channel whose session number the caller owns. @bytes may
  * change while being read: load once, copy, then check. */
 struct hfb_session;
+/* A session with this number that answers over @local; NULL: table full. */
+struct hfb_session *hfb_session_local_create(struct hfb_core *core, uint64_t number, void *local);
+void hfb_session_local_destroy(struct hfb_core *core, struct hfb_session *session);
 void hfb_session_local_frame(struct hfb_core *core, struct hfb_session *session,
 			     const volatile uint8_t *frame, uint32_t bytes);
 /* local.c: room for a frame to a local client; NULL: its ring is full (counted; send later). */
@@ -176,9 +230,12 @@ enum hfb_command_type {
 struct hfb_command {
 	enum hfb_command_type type;
 	struct hfb_partition *partition;
-	void *object;
+	void *object;			/* LOCAL_*: struct hfb_local * */
+	uint32_t feed;			/* FEED_BIND: index in config->feeds */
 	bool  end_mark;
+	bool  answered;			/* main thread's: back from `done` */
 	int   result;
+	struct hfb_command *next;	/* the holder's list */
 };
 
 #endif

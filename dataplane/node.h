@@ -48,6 +48,7 @@ struct hfb_port_config {
 	char device[HFB_PORT_DEVICE_MAX]; /* EAL device or vdev with its arguments */
 	struct hfb_ip ip;		/* all zero = none: feeds only */
 	uint32_t prefix;
+	uint32_t queues;		/* 0 = by the device: one, or one a core where it spreads */
 	bool timestamps;		/* the port's receive stamp goes into the extension */
 };
 
@@ -76,6 +77,7 @@ struct hfb_port {
 	uint8_t  mac[6];
 	uint16_t queues;
 	int timestamp_field;		/* mbuf dynfield offset, -1 = none */
+	uint64_t timestamp_flag;	/* the mbuf's ol_flags bit that says it is set */
 	uint32_t timestamp_unit_ns;	/* net_pcap stamps are microseconds: 1000 */
 };
 
