@@ -51,8 +51,9 @@ struct hfb_partition {
 	struct hfb_positions *positions;
 	const struct hfb_topic *topic;	/* catalogue.h; lives as long */
 	/* owner core's: */
-	void *acks_head;		/* ack.c: producers with unacked appends */
+	void *acks_head;		/* ack.c: producers that wait for a stage or for credit */
 	void *subs_head;		/* push.c: subscriptions */
+	uint32_t producers_count;	/* ack.c: producers bound to it, who share the room */
 	bool  dirty;			/* log advanced since acks were last sent */
 	bool  detaching;
 	struct hfb_partition *dirty_next;

@@ -160,8 +160,10 @@ struct hfb_wire_ack {
 	uint32_t credit_bytes;	/* batch bytes that may be in flight beyond `received` */
 	uint64_t producer_id;
 	uint64_t sequence[HFB_STAGES]; /* next sequence not yet at this stage */
-	uint64_t base_offset;	/* of the batch ending at sequence[RECEIVED], with WANT_OFFSET */
+	uint64_t base_offset;	/* of the batch ending at sequence[RECEIVED], with WANT_OFFSET;
+				 * HFB_OFFSET_UNKNOWN where it is not told */
 };
+#define HFB_OFFSET_UNKNOWN 0xffffffffffffffffull
 struct hfb_frame_ack {
 	struct hfb_frame frame;
 	uint16_t count;
@@ -181,10 +183,18 @@ struct hfb_frame_subscribe {
 	uint32_t partition;	/* handle */
 	uint32_t leader_epoch;
 	uint16_t from;		/* enum hfb_read_from */
-	uint16_t flags;		/* 0 */
+	uint16_t flags;		/* HFB_SUBSCRIBE_* */
 	uint32_t window_bytes;	/* pushed beyond value at most; 0 ends the subscription */
 	uint64_t value;		/* position, offset or ns */
 };
+/*
+ * Start at what `from` and `value` say, or go back there because DATA was lost;
+ * answered by READ_STATE. Without it the subscription, if there is one, keeps its
+ * place and only the window moves to [value, value + window_bytes), value being
+ * the position the client has everything below of; that is not answered.
+ */
+#define HFB_SUBSCRIBE_SEEK 0x0001u
+#define HFB_SUBSCRIBE_FLAGS_KNOWN 0x0001u
 struct hfb_frame_data {
 	struct hfb_frame frame;
 	uint32_t partition;
