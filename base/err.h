@@ -9,12 +9,7 @@
 #ifndef HFB_ERR_H
 #define HFB_ERR_H
 
-#define HFB_ERR_TEXT_MAX 512
-
-struct hfb_err {
-	int code;			/* negative errno, 0 = none */
-	char text[HFB_ERR_TEXT_MAX];	/* one sentence, no newline */
-};
+#include <hfbus/err.h>
 
 /* Returns @code. @err may be NULL. */
 int hfb_err_set(struct hfb_err *err, int code, const char *format, ...)
