@@ -68,6 +68,7 @@ struct hfb_config {
 	uint64_t dedup_window_ns;
 	enum hfb_stage commit_stage;
 	uint32_t sessions_max, subscriptions_max, producers_max, locals_max; /* per core */
+	uint64_t local_ring_bytes;	/* frames a local client may have on the way to a core */
 	uint32_t tail_pad, sync_mode;
 };
 
