@@ -186,6 +186,17 @@ int hfb_decode_frame(const uint8_t *frame, uint32_t bytes, struct hfb_packet *re
 int  hfb_feed_line_find(const struct hfb_core *core, const struct hfb_packet *packet); /* or -1 */
 void hfb_feed_input(struct hfb_core *core, uint16_t line, const struct hfb_packet *packet);
 uint32_t hfb_feed_poll(struct hfb_core *core);	/* hold-back expiry, local gaps */
+/*
+ * port.c asks before it receives: true while a feed's log has no room just now.
+ * Ports that hold their packets meanwhile (net_pcap, net_memif, net_ring: a lossless
+ * sender) should then not be read. Ends by itself after a second without progress:
+ * from then on events are dropped and reported as local gaps.
+ */
+bool hfb_feed_paused(const struct hfb_core *core);
+/* igmp.c: an IPv4 packet with protocol 2, from the IP header on. Takes nothing. */
+void hfb_igmp_input(struct hfb_core *core, uint16_t port, const uint8_t *ip, uint32_t bytes);
+/* Main thread, after the ports are started: let multicast through (allmulticast, else promiscuous). */
+void hfb_igmp_ports_start(struct hfb_node *node);
 /* Main thread, while the core does not run: make and free core->feeds. */
 int  hfb_feeds_create(struct hfb_core *core, struct hfb_err *err);
 void hfb_feeds_destroy(struct hfb_core *core);	/* accepts a core without */
