@@ -82,10 +82,11 @@ bool hfb_dedup_note(struct hfb_dedup *dedup, const struct hfb_dedup_entry *entry
 bool hfb_dedup_find(const struct hfb_dedup *dedup, uint64_t producer_id,
 		    struct hfb_dedup_entry *ret_entry);
 
-/* Copy up to @max entries, those used last first. Returns how many. */
+/* Copy up to @max entries, in any order. Returns how many; all when @max >= count. */
 uint32_t hfb_dedup_snapshot(const struct hfb_dedup *dedup, struct hfb_dedup_entry *entries,
 			    uint32_t max);
-/* Note @count entries, oldest first. Returns how many found no room. */
+/* Note @count entries, oldest first (any order works, at a cost). Returns how many
+ * found no room. */
 uint32_t hfb_dedup_load(struct hfb_dedup *dedup, const struct hfb_dedup_entry *entries,
 			uint32_t count);
 
