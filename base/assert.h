@@ -9,6 +9,9 @@
 #ifndef HFB_ASSERT_H
 #define HFB_ASSERT_H
 
+/* this folder is on the include path, so <assert.h> of other headers (DPDK's) ends here */
+#include_next <assert.h>
+
 _Noreturn void hfb_assert_failed(const char *file, int line, const char *what);
 
 #define hfb_assert(x) \

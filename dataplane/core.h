@@ -53,7 +53,7 @@ struct hfb_partition {
 	/* owner core's: */
 	void *acks_head;		/* ack.c: producers that wait for a stage or for credit */
 	void *subs_head;		/* push.c: subscriptions */
-	uint32_t producers_count;	/* ack.c: producers bound to it, who share the room */
+	uint32_t producers_count;	/* ack.c: those on acks_head, who share the room */
 	bool  dirty;			/* log advanced since acks were last sent */
 	bool  detaching;
 	struct hfb_partition *dirty_next;

@@ -33,6 +33,8 @@
 	X(PUSH_FRAMES, "push_frames_total") \
 	X(PUSH_BYTES, "push_bytes_total") \
 	X(FILE_READS, "file_reads_total") \
+	X(READERS_LAPPED, "readers_lapped_total") \
+	X(READERS_BELOW_START, "readers_below_start_total") \
 	X(SESSIONS, "=sessions") \
 	X(SUBSCRIPTIONS, "=subscriptions") \
 	X(LOCALS, "=local_clients") \
