@@ -12,8 +12,8 @@
 
 /* Stands at the start of its own mapping. */
 struct hfb_arena {
-	size_t size_bytes;	/* of the mapping */
-	size_t used_bytes;	/* with this head */
+	size_t size_bytes; /* of the mapping */
+	size_t used_bytes; /* with this head */
 	size_t head_bytes;
 	enum hfb_arena_phase phase;
 };

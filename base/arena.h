@@ -29,7 +29,7 @@ struct hfb_arena;
 
 /* 0, or -EINVAL (@bytes is 0), -ENOMEM. Rounded up to whole pages. */
 int hfb_arena_create(size_t bytes, struct hfb_arena **ret, struct hfb_err *err);
-void hfb_arena_destroy(struct hfb_arena *arena);	/* accepts NULL */
+void hfb_arena_destroy(struct hfb_arena *arena); /* accepts NULL */
 
 /*
  * @bytes of zeros at a multiple of @align (a power of two, at most 4096), or NULL when
@@ -37,8 +37,8 @@ void hfb_arena_destroy(struct hfb_arena *arena);	/* accepts NULL */
  */
 void *hfb_arena_carve(struct hfb_arena *arena, size_t bytes, size_t align);
 
-void hfb_arena_seal(struct hfb_arena *arena);	/* boot -> sealed */
-void hfb_arena_close(struct hfb_arena *arena);	/* boot or sealed -> closing */
+void hfb_arena_seal(struct hfb_arena *arena);  /* boot -> sealed */
+void hfb_arena_close(struct hfb_arena *arena); /* boot or sealed -> closing */
 
 enum hfb_arena_phase hfb_arena_phase(const struct hfb_arena *arena);
 size_t hfb_arena_used_bytes(const struct hfb_arena *arena);

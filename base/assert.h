@@ -14,7 +14,7 @@
 
 _Noreturn void hfb_assert_failed(const char *file, int line, const char *what);
 
-#define hfb_assert(x) \
+#define hfb_assert(x)                                                                              \
 	((__builtin_expect(!(x), 0)) ? hfb_assert_failed(__FILE__, __LINE__, #x) : (void)0)
 
 #ifdef HFB_DEVELOPER

@@ -17,11 +17,11 @@
 #include <cpuid.h>
 #endif
 
-#define NS_PER_S 1000000000ull
-#define STEP_NS 10000000		/* 10 ms: more than any slewing NTP daemon leaves */
-#define SLEW_NS_PER_S 50000000		/* 5 %, at most */
-#define CALIBRATE_NS 20000000u
-#define ANCHOR_NS (16u * NS_PER_S)	/* the rate is measured over up to twice this */
+#define NS_PER_S      1000000000ull
+#define STEP_NS	      10000000 /* 10 ms: more than any slewing NTP daemon leaves */
+#define SLEW_NS_PER_S 50000000 /* 5 %, at most */
+#define CALIBRATE_NS  20000000u
+#define ANCHOR_NS     (16u * NS_PER_S) /* the rate is measured over up to twice this */
 
 /* The same instant on three clocks. */
 struct instant {
@@ -29,12 +29,12 @@ struct instant {
 };
 
 static struct {
-	uint32_t sequence;	/* odd while being written */
+	uint32_t sequence; /* odd while being written */
 	uint64_t base_tsc, base_ns;
-	uint64_t scale;		/* ns per tick * 2^32, with the slew of the moment */
+	uint64_t scale; /* ns per tick * 2^32, with the slew of the moment */
 } line __attribute__((aligned(64)));
 
-static uint64_t rate;		/* ns per tick * 2^32, measured */
+static uint64_t rate; /* ns per tick * 2^32, measured */
 static struct instant anchor, anchor_next;
 static bool started;
 static bool tsc_usable;
@@ -240,10 +240,11 @@ digits_parse(const char **at, unsigned int digits)
 static uint64_t
 days_from_epoch(unsigned int year, unsigned int month, unsigned int day)
 {
-	static const uint16_t before[12] = { 0,	  31,  59,  90,	 120, 151,
-					     181, 212, 243, 273, 304, 334 };
+	static const uint16_t before[12] = {
+		0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334
+	};
 	uint64_t y = year - 1;
-	uint64_t leaps = y / 4 - y / 100 + y / 400 - 477;	/* 477 of them before 1970 */
+	uint64_t leaps = y / 4 - y / 100 + y / 400 - 477; /* 477 of them before 1970 */
 	bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
 
 	return (uint64_t)(year - 1970) * 365 + leaps + before[month - 1] +
@@ -286,7 +287,7 @@ hfb_clock_parse(const char *text, uint64_t *ret_ns)
 	if (minute < 0 || minute > 59 || *at++ != ':')
 		return -EINVAL;
 	second = digits_parse(&at, 2);
-	if (second < 0 || second > 60)	/* a leap second counts as the next second */
+	if (second < 0 || second > 60) /* a leap second counts as the next second */
 		return -EINVAL;
 	if (*at == '.') {
 		uint64_t unit_ns = NS_PER_S / 10;

@@ -13,9 +13,9 @@
 
 #include <stdint.h>
 
-void hfb_clock_start(void);		/* ~20 ms; idempotent */
+void hfb_clock_start(void); /* ~20 ms; idempotent */
 void hfb_clock_tune(void);
-uint64_t hfb_clock_now_ns(void);	/* UTC */
+uint64_t hfb_clock_now_ns(void); /* UTC */
 uint64_t hfb_clock_tsc_hz(void);
 static inline uint64_t
 hfb_clock_tsc(void)

@@ -20,12 +20,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define COUNTERS_VERSION 1u
-#define LINE_VALUES 8u	/* values on a cache line */
+#define COUNTERS_VERSION   1u
+#define LINE_VALUES	   8u /* values on a cache line */
 #define DESCRIPTORS_OFFSET 4096u
 #define VALUES_OFFSET                                                                              \
 	(DESCRIPTORS_OFFSET + HFB_COUNTERS_MAX * (uint64_t)sizeof(struct hfb_counter_descriptor))
-#define VALUES_MAX (HFB_COUNTERS_MAX * (uint64_t)LINE_VALUES)	/* each on a line of its own */
+#define VALUES_MAX (HFB_COUNTERS_MAX * (uint64_t)LINE_VALUES) /* each on a line of its own */
 #define FILE_BYTES (VALUES_OFFSET + VALUES_MAX * 8u)
 
 _Static_assert(sizeof(struct hfb_counters_header) <= DESCRIPTORS_OFFSET, "one page of header");
@@ -33,7 +33,7 @@ _Static_assert(sizeof(struct hfb_counter_descriptor) == 160, "shared with reader
 _Static_assert(VALUES_OFFSET % 64 == 0, "blocks are on cache lines");
 
 struct hfb_counters {
-	struct hfb_counters_header *header;	/* the mapping */
+	struct hfb_counters_header *header; /* the mapping */
 	uint32_t values_used;
 	int fd;
 	char path[PATH_MAX];
@@ -74,7 +74,7 @@ hfb_counters_create(const char *path, struct hfb_counters **ret, struct hfb_err 
 	file = calloc(1, sizeof(*file));
 	if (file == NULL)
 		return hfb_err_set(err, -ENOMEM, "no memory for the counters file");
-	strcpy(file->path, path);
+	snprintf(file->path, sizeof(file->path), "%s", path);
 
 	file->fd = memfd_create("hfbus-counters", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (file->fd < 0) {
@@ -133,7 +133,7 @@ counters_leave(const struct hfb_counters *file)
 	if (n < 0)
 		return;
 	target[n] = '\0';
-	if (strcmp(target, file->link) != 0)	/* another process has taken over */
+	if (strcmp(target, file->link) != 0) /* another process has taken over */
 		return;
 	snprintf(next, sizeof(next), "%s.new", file->path);
 	unlink(next);
@@ -260,8 +260,8 @@ hfb_counters_map(int fd, struct hfb_counters_view *ret, struct hfb_err *err)
 	}
 	if (header->descriptors_offset % 8 != 0 || header->values_offset % 8 != 0 ||
 	    header->descriptors_offset > bytes || header->values_offset > bytes ||
-	    header->max > (bytes - header->descriptors_offset) /
-				  sizeof(struct hfb_counter_descriptor)) {
+	    header->max >
+		    (bytes - header->descriptors_offset) / sizeof(struct hfb_counter_descriptor)) {
 		hfb_err_set(err, r, "the counters file is damaged");
 		goto fail;
 	}

@@ -12,14 +12,14 @@
 #include <errno.h>
 #include <string.h>
 
-#define POLYNOMIAL 0x82f63b78u	/* Castagnoli, bits reflected */
+#define POLYNOMIAL 0x82f63b78u /* Castagnoli, bits reflected */
 
 /* Bytes of one of the three runs. */
 #define RUN_LONG  2048u
 #define RUN_SHORT 128u
 
-static uint32_t slice_table[8][256];	/* crc of a byte followed by k zero bytes */
-static uint32_t shift_long[4][256];	/* byte k of a crc, moved over RUN_LONG bytes */
+static uint32_t slice_table[8][256]; /* crc of a byte followed by k zero bytes */
+static uint32_t shift_long[4][256];  /* byte k of a crc, moved over RUN_LONG bytes */
 static uint32_t shift_short[4][256];
 
 /*

@@ -37,7 +37,7 @@ uint32_t hfb_batch_crc(uint32_t seed, uint64_t position, const struct hfb_batch 
  * may have payload of any content). Copies it to *@ret_batch when it is.
  */
 int hfb_batch_header_check(uint32_t seed, uint64_t position, const void *bytes, size_t available,
-			   struct hfb_batch *ret_batch);	/* 0, -EBADMSG, -EAGAIN (short) */
+			   struct hfb_batch *ret_batch); /* 0, -EBADMSG, -EAGAIN (short) */
 
 /* Records walk exactly to @size and are @count many? 0 or -EBADMSG. */
 int hfb_records_check(const void *records, size_t size, uint32_t count);

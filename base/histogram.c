@@ -20,8 +20,7 @@ hfb_histogram_bytes(uint32_t bits, uint32_t range_bits)
 	hfb_assert(bits <= HFB_HISTOGRAM_BITS_MAX);
 	hfb_assert(range_bits >= bits);
 	hfb_assert(range_bits <= 64);
-	return sizeof(struct hfb_histogram) +
-	       shape_buckets(bits, range_bits) * sizeof(uint64_t);
+	return sizeof(struct hfb_histogram) + shape_buckets(bits, range_bits) * sizeof(uint64_t);
 }
 
 void

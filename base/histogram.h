@@ -21,17 +21,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HFB_HISTOGRAM_BITS_FINE 10u	/* three digits; 8 KiB for each power of two */
-#define HFB_HISTOGRAM_BITS_SMALL 5u	/* 3 %; 256 bytes for each power of two */
-#define HFB_HISTOGRAM_BITS_MAX 14u
+#define HFB_HISTOGRAM_BITS_FINE	 10u /* three digits; 8 KiB for each power of two */
+#define HFB_HISTOGRAM_BITS_SMALL 5u  /* 3 %; 256 bytes for each power of two */
+#define HFB_HISTOGRAM_BITS_MAX	 14u
 
 struct hfb_histogram {
-	uint32_t bits;		/* 1..HFB_HISTOGRAM_BITS_MAX */
-	uint32_t range_bits;	/* values from 2^range_bits on count as the largest below; bits..64 */
+	uint32_t bits;	     /* 1..HFB_HISTOGRAM_BITS_MAX */
+	uint32_t range_bits; /* values from 2^range_bits on count as the largest below; bits..64 */
 	uint32_t buckets;
 	uint32_t reserved;
-	uint64_t sum;		/* wraps; of the values as they came */
-	uint64_t min, max;	/* of the values as they came; UINT64_MAX and 0 when empty */
+	uint64_t sum;	   /* wraps; of the values as they came */
+	uint64_t min, max; /* of the values as they came; UINT64_MAX and 0 when empty */
 	uint64_t counts[];
 };
 
@@ -47,7 +47,7 @@ int hfb_histogram_check(const struct hfb_histogram *h, size_t bytes);
 int hfb_histogram_merge(struct hfb_histogram *to, const struct hfb_histogram *from);
 
 uint64_t hfb_histogram_count(const struct hfb_histogram *h);
-double hfb_histogram_mean(const struct hfb_histogram *h);	/* 0 when empty */
+double hfb_histogram_mean(const struct hfb_histogram *h); /* 0 when empty */
 
 /* The value at or below which the share @q (0..1) of all values lies; 0 when empty. */
 uint64_t hfb_histogram_quantile(const struct hfb_histogram *h, double q);

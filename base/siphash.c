@@ -49,7 +49,7 @@ uint64_t
 hfb_siphash(const struct hfb_siphash_key *key, const void *bytes, size_t size)
 {
 	struct state s = {
-		.v0 = key->low ^ 0x736f6d6570736575u,	/* "somepseudorandomlygeneratedbytes" */
+		.v0 = key->low ^ 0x736f6d6570736575u, /* "somepseudorandomlygeneratedbytes" */
 		.v1 = key->high ^ 0x646f72616e646f6du,
 		.v2 = key->low ^ 0x6c7967656e657261u,
 		.v3 = key->high ^ 0x7465646279746573u,

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 struct hfb_siphash_key {
-	uint64_t low, high;	/* the 16 bytes of the paper, little-endian */
+	uint64_t low, high; /* the 16 bytes of the paper, little-endian */
 };
 
 uint64_t hfb_siphash(const struct hfb_siphash_key *key, const void *bytes, size_t size);

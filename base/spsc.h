@@ -29,7 +29,7 @@ struct hfb_spsc {
 
 /* @size power of two >= 2. NULL when out of memory. */
 struct hfb_spsc *hfb_spsc_create(uint32_t size);
-void hfb_spsc_destroy(struct hfb_spsc *ring);	/* accepts NULL */
+void hfb_spsc_destroy(struct hfb_spsc *ring); /* accepts NULL */
 
 /* Push up to @n; returns how many went in (short = full: back-pressure). */
 static inline uint32_t

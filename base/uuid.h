@@ -18,11 +18,11 @@
 
 #include <hfbus/types.h>
 
-#define HFB_UUID_TEXT_BYTES 37u	/* with the closing zero */
+#define HFB_UUID_TEXT_BYTES 37u /* with the closing zero */
 
 /* Fill @bytes from the kernel's generator; never fails once the kernel is up. */
 void hfb_random(void *bytes, size_t size);
-void hfb_uuid_random(struct hfb_uuid *ret);	/* version 4 */
+void hfb_uuid_random(struct hfb_uuid *ret); /* version 4 */
 
 /* Lower or upper case, with dashes. 0, or -EINVAL and *@ret is untouched. */
 int hfb_uuid_parse(const char *text, struct hfb_uuid *ret);

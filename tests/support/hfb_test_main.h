@@ -22,7 +22,7 @@
 #include <CUnit/Basic.h>
 #include <CUnit/CUnit.h>
 
-#define HFB_TEST_SKIP 77	/* exit code that meson counts as a skip */
+#define HFB_TEST_SKIP 77 /* exit code that meson counts as a skip */
 
 /* Runs the suite; 0 when all passed, 1 when one failed or CUnit itself did. */
 int hfb_test_main(const char *name, CU_TestInfo *tests);

@@ -21,7 +21,8 @@
 
 #define FAULT_STEPS_MAX 64u
 
-static const char *const names[] = { "events_total", "=queue_events", "drops_total{reason=bad_crc}" };
+static const char *const names[] = { "events_total", "=queue_events",
+				     "drops_total{reason=bad_crc}" };
 static char path[512];
 
 /* What a reader found under the name and labels looked for. */
@@ -89,7 +90,8 @@ test_second_mapping(void)
 	CU_ASSERT_TRUE(b >= a + 8);
 	b[0] = UINT64_MAX;
 	value_check(&view, "drops_total", "reason=bad_crc", HFB_COUNTER_SUM, UINT64_MAX);
-	CU_ASSERT_EQUAL(hfb_counters_each(&view, look, &(struct found){ .name = "", .labels = "" }), 4);
+	CU_ASSERT_EQUAL(hfb_counters_each(&view, look, &(struct found){ .name = "", .labels = "" }),
+			4);
 	hfb_counters_unmap(&view);
 	hfb_counters_unmap(&view);
 	hfb_counters_unmap(NULL);
@@ -174,7 +176,8 @@ test_each_fault(void)
 	}
 	CU_ASSERT_TRUE(step > 4);
 	CU_ASSERT_FALSE(spent);
-	CU_ASSERT_EQUAL(hfb_counters_create("/nonexistent/counters", &(struct hfb_counters *){ NULL }, NULL),
+	CU_ASSERT_EQUAL(hfb_counters_create("/nonexistent/counters",
+					    &(struct hfb_counters *){ NULL }, NULL),
 			-ENOENT);
 }
 
@@ -202,7 +205,7 @@ test_foreign_files(void)
 		.magic = HFB_COUNTERS_MAGIC,
 		.version = 1,
 		.max = 10,
-		.count = 1000000,	/* more than max: a reader stays below */
+		.count = 1000000, /* more than max: a reader stays below */
 		.descriptors_offset = 4096,
 		.values_offset = 4096 + 1600,
 	};

@@ -99,7 +99,8 @@ test_batch_crc_is_that_of_the_bytes(void)
 	uint64_t position = 0x0102030405060708;
 	struct hfb_batch b = batch_any(seed, position);
 
-	CU_ASSERT_EQUAL(seed, hfb_crc32c_portable(hfb_crc32c_portable(0, topic.bytes, 16), index, 4));
+	CU_ASSERT_EQUAL(seed,
+			hfb_crc32c_portable(hfb_crc32c_portable(0, topic.bytes, 16), index, 4));
 	want = hfb_crc32c_portable(seed, &position, 8);
 	want = hfb_crc32c_portable(want, &b.size, 4);
 	want = hfb_crc32c_portable(want, (uint8_t *)&b + 8, 56);
@@ -112,7 +113,7 @@ test_each_flipped_bit_is_rejected(void)
 	struct hfb_uuid topic = { { 7 } };
 	uint32_t seed = hfb_batch_seed(&topic, 1);
 	struct hfb_batch b = batch_any(seed, 8192), out;
-	uint8_t bytes[65];	/* at an odd address too */
+	uint8_t bytes[65]; /* at an odd address too */
 
 	memcpy(bytes + 1, &b, 64);
 	CU_ASSERT_EQUAL(hfb_batch_header_check(seed, 8192, bytes + 1, 64, &out), 0);
@@ -123,11 +124,12 @@ test_each_flipped_bit_is_rejected(void)
 		CU_ASSERT_EQUAL(hfb_batch_header_check(seed, 8192, bytes + 1, 64, &out), -EBADMSG);
 		bytes[1 + bit / 8] ^= (uint8_t)(1u << bit % 8);
 	}
-	CU_ASSERT_EQUAL(out.size, 0);	/* untouched on failure */
+	CU_ASSERT_EQUAL(out.size, 0); /* untouched on failure */
 	/* another place, another partition: a stale lap is no batch of ours */
 	CU_ASSERT_EQUAL(hfb_batch_header_check(seed, 8200, bytes + 1, 64, &out), -EBADMSG);
-	CU_ASSERT_EQUAL(hfb_batch_header_check(hfb_batch_seed(&topic, 2), 8192, bytes + 1, 64, &out),
-			-EBADMSG);
+	CU_ASSERT_EQUAL(
+		hfb_batch_header_check(hfb_batch_seed(&topic, 2), 8192, bytes + 1, 64, &out),
+		-EBADMSG);
 	CU_ASSERT_EQUAL(hfb_batch_header_check(seed, 8192, bytes + 1, 63, &out), -EAGAIN);
 	memset(bytes, 0, sizeof(bytes));
 	CU_ASSERT_EQUAL(hfb_batch_header_check(0, 0, bytes, 64, &out), -EBADMSG);
@@ -194,10 +196,16 @@ test_records_that_lie(void)
 		uint32_t value_size;
 		uint16_t key_size, headers_size;
 	} lies[] = {
-		{ 17, 0, 0 },	     { 0xfffffffeu, 0, 0 },    { 0x7fffffffu, 0, 0 },
-		{ 0, 17, 0 },	     { 0, 0xfffe, 0 },	       { 0, 0, 17 },
-		{ 0, 0, 0xffff },    { 0xfffffffeu, 0xfffe, 0xffff },
-		{ HFB_VALUE_NULL, 0xfffe, 0 }, { 0xfffffff0u, HFB_KEY_NULL, 0 },
+		{ 17, 0, 0 },
+		{ 0xfffffffeu, 0, 0 },
+		{ 0x7fffffffu, 0, 0 },
+		{ 0, 17, 0 },
+		{ 0, 0xfffe, 0 },
+		{ 0, 0, 17 },
+		{ 0, 0, 0xffff },
+		{ 0xfffffffeu, 0xfffe, 0xffff },
+		{ HFB_VALUE_NULL, 0xfffe, 0 },
+		{ 0xfffffff0u, HFB_KEY_NULL, 0 },
 	};
 	/* exactly as many bytes as are there, so that ASan sees a read too far */
 	uint8_t *bytes = malloc(32);

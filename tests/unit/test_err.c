@@ -17,7 +17,8 @@ test_set_and_prefix(void)
 {
 	struct hfb_err err = { 0 };
 
-	CU_ASSERT_EQUAL(hfb_err_set(&err, -ENOSPC, "all %u cores are taken, see --cores", 4u), -ENOSPC);
+	CU_ASSERT_EQUAL(hfb_err_set(&err, -ENOSPC, "all %u cores are taken, see --cores", 4u),
+			-ENOSPC);
 	CU_ASSERT_EQUAL(err.code, -ENOSPC);
 	CU_ASSERT_STRING_EQUAL(err.text, "all 4 cores are taken, see --cores");
 	CU_ASSERT_EQUAL(hfb_err_prefix(&err, "core %d", 7), -ENOSPC);

@@ -18,12 +18,14 @@ test_bytes(void)
 		const char *text;
 		uint64_t bytes;
 	} good[] = {
-		{ "0", 0 },	       { "17", 17 },	      { "4k", 4096 },
-		{ "4K", 4096 },	       { "4KiB", 4096 },      { "64MiB", 64 << 20 },
-		{ "2G", 2ull << 30 },  { "1TiB", 1ull << 40 }, { "12B", 12 },
-		{ "18446744073709551615", UINT64_MAX },
+		{ "0", 0 },	      { "17", 17 },
+		{ "4k", 4096 },	      { "4K", 4096 },
+		{ "4KiB", 4096 },     { "64MiB", 64 << 20 },
+		{ "2G", 2ull << 30 }, { "1TiB", 1ull << 40 },
+		{ "12B", 12 },	      { "18446744073709551615", UINT64_MAX },
 	};
-	static const char *const bad[] = { "", "k", "-1", "+1", " 1", "1 ", "1.5M", "1X", "1kk", "0x10" };
+	static const char *const bad[] = { "",	 "k",	 "-1", "+1",  " 1",
+					   "1 ", "1.5M", "1X", "1kk", "0x10" };
 	uint64_t v;
 
 	for (unsigned int i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
