@@ -21,7 +21,7 @@ quantity_parse(const char *text, const struct unit *units, size_t units_count, u
 	for (; *at >= '0' && *at <= '9'; at++) {
 		if (__builtin_mul_overflow(value, 10u, &value) ||
 		    __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value))
-			return -ERANGE;
+			return -EINVAL;
 	}
 	if (value == 0 && *at == '\0') {
 		*ret = 0;
@@ -31,7 +31,7 @@ quantity_parse(const char *text, const struct unit *units, size_t units_count, u
 		if (strcmp(at, units[i].name) != 0)
 			continue;
 		if (__builtin_mul_overflow(value, units[i].factor, &value))
-			return -ERANGE;
+			return -EINVAL;
 		*ret = value;
 		return 0;
 	}

@@ -15,7 +15,7 @@
 /*
  * Digits and a unit, nothing around them. k, M, G, T mean 1024 steps like KiB and
  * its kin, as one expects of memory and files; no unit means bytes.
- * 0, -EINVAL (not such a text), -ERANGE (does not fit 64 bits).
+ * 0, or -EINVAL (not such a text, or it does not fit 64 bits) and *@ret is untouched.
  */
 int hfb_bytes_parse(const char *text, uint64_t *ret_bytes);
 

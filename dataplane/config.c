@@ -112,65 +112,6 @@ number_parse(const char *text, uint64_t *ret_value, const char **ret_rest)
 	return 0;
 }
 
-int
-hfb_bytes_parse(const char *text, uint64_t *ret_bytes)
-{
-	static const struct {
-		const char *name;
-		unsigned int shift;
-	} units[] = {
-		{ "", 0 },    { "B", 0 },   { "K", 10 }, { "KiB", 10 }, { "M", 20 },  { "MiB", 20 },
-		{ "G", 30 },  { "GiB", 30 }, { "T", 40 }, { "TiB", 40 },
-	};
-	const char *rest;
-	uint64_t value;
-
-	if (number_parse(text, &value, &rest) < 0)
-		return -EINVAL;
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (strcmp(rest, units[i].name) == 0) {
-			if (value > UINT64_MAX >> units[i].shift)
-				return -EINVAL;
-			*ret_bytes = value << units[i].shift;
-			return 0;
-		}
-	return -EINVAL;
-}
-
-int
-hfb_duration_parse(const char *text, uint64_t *ret_ns)
-{
-	static const struct {
-		const char *name;
-		uint64_t ns;
-	} units[] = {
-		{ "ns", 1 },
-		{ "us", 1000 },
-		{ "ms", 1000000 },
-		{ "s", 1000000000ull },
-		{ "m", 60000000000ull },
-		{ "h", 3600000000000ull },
-		{ "d", 86400000000000ull },
-	};
-	const char *rest;
-	uint64_t value;
-
-	if (number_parse(text, &value, &rest) < 0)
-		return -EINVAL;
-	if (value == 0 && rest[0] == '\0') {
-		*ret_ns = 0;
-		return 0;
-	}
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (strcmp(rest, units[i].name) == 0) {
-			if (value > UINT64_MAX / units[i].ns)
-				return -EINVAL;
-			*ret_ns = value * units[i].ns;
-			return 0;
-		}
-	return -EINVAL;
-}
-
 /* One value --------------------------------------------------------------- */
 
 int

@@ -19,6 +19,7 @@
 
 #include "err.h"
 #include "node.h"
+#include "units.h"
 
 /* Defaults: data from $HFBUS_DATA, /var/lib/hfbus (root) or ~/.local/share/hfbus;
  * one poll core on the last CPU this process may use; adaptive. */
@@ -50,8 +51,6 @@ int hfb_config_check(const struct hfb_config *config, struct hfb_err *err);
 int hfb_topic_name_check(const char *name, size_t size);
 int hfb_ip_parse(const char *text, struct hfb_ip *ret_ip);	/* IPv4 today */
 void hfb_ip_format(const struct hfb_ip *ip, char *to, size_t bytes);
-int hfb_bytes_parse(const char *text, uint64_t *ret_bytes);	/* 64KiB, 16M, 1GiB */
 bool hfb_device_is_pci(const char *device);	/* 0000:03:00.0[,arguments] */
-int hfb_duration_parse(const char *text, uint64_t *ret_ns);	/* 250us, 90s, 12h, 7d */
 
 #endif
