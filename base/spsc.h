@@ -67,4 +67,11 @@ hfb_spsc_pop(struct hfb_spsc *ring, void **objects, uint32_t n)
 	return n;
 }
 
+/* Consumer: is there something to pop? Relaxed; for deciding whether to sleep. */
+static inline int
+hfb_spsc_waiting(const struct hfb_spsc *ring)
+{
+	return __atomic_load_n(&ring->tail, __ATOMIC_RELAXED) != ring->head;
+}
+
 #endif

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "config_values.h"
+#include "units.h"
 
 static int
 cpu_last(void)

@@ -33,6 +33,9 @@
 #include "stats.h"
 #include "writer.h"
 
+#define HFB_CORE_COMMANDS_MAX 1024u	/* on the way to a core at once */
+#define HFB_CORE_LOGS_MAX 16384u	/* partitions of one core */
+
 struct hfb_node;	/* node.h: config, catalogue, partition table, cores */
 struct hfb_core;
 struct hfb_sessions;	/* session.h */
@@ -80,6 +83,7 @@ struct hfb_queue {
 	uint16_t tx_count;
 	struct rte_mbuf *tx[HFB_BURST_MAX * 4];
 	struct rte_mempool *pool;
+	uint64_t *stats;		/* HFB_QUEUE_STAT_* of stats.h, in the counters file */
 };
 
 struct hfb_core {
@@ -92,7 +96,8 @@ struct hfb_core {
 	struct hfb_node *node;
 	struct hfb_writer *writer;
 	uint64_t *stats;		/* HFB_STAT_* of stats.h, in the counters file */
-	struct hfb_queue queues[HFB_PORTS_MAX];
+	struct hfb_queue queues[HFB_PORTS_MAX]; /* at most one a port */
+	struct hfb_queue *queue_of_port[HFB_PORTS_MAX]; /* NULL: sent by another core */
 	struct hfb_sessions *sessions;
 	struct hfb_feeds *feeds;
 	struct hfb_locals *locals;
@@ -107,6 +112,8 @@ struct hfb_core {
 	int      wake_fd;		/* eventfd: commands, local clients */
 	uint32_t sleeping;		/* 1 while it may sleep; others then write wake_fd */
 	uint32_t partitions_count;	/* attached here */
+	uint64_t *writer_stats;		/* copy of the writer's, in the counters file */
+	bool     ports_live;		/* HFB_COMMAND_PORTS was there */
 	bool     stop;
 };
 
@@ -117,6 +124,8 @@ struct hfb_core {
 int hfb_core_create(struct hfb_node *node, uint16_t id, struct hfb_core **ret_core,
 		    struct hfb_err *err);
 void hfb_core_destroy(struct hfb_core *core);	/* accepts NULL */
+/* Once all cores are made: the rings between them. */
+int hfb_cores_connect(struct hfb_node *node, struct hfb_err *err);
 /* One turn; returns the work done. */
 uint32_t hfb_core_turn(struct hfb_core *core);
 /* Turns until HFB_COMMAND_STOP; an lcore function (argument: struct hfb_core *). */
@@ -156,6 +165,8 @@ uint32_t hfb_handover_poll(struct hfb_core *core);
 void hfb_session_handed(struct hfb_core *core, const struct hfb_mbuf_private *private); /* session.c */
 void hfb_feed_handed(struct hfb_core *core, const struct hfb_mbuf_private *private);    /* feed.c */
 
+/* port.c: one burst from each of this core's queues; returns packets. */
+uint32_t hfb_port_poll(struct hfb_core *core);
 /* port.c: an mbuf with room for @bytes of UDP payload towards a peer, headers
  * written; NULL: pool empty, counted. hfb_tx_send() takes it (counted when the port is full). */
 struct hfb_peer {			/* where answers go */
@@ -237,6 +248,8 @@ enum hfb_command_type {
 	HFB_COMMAND_LOCAL_ADD,	/* local: a client's channel */
 	HFB_COMMAND_LOCAL_REMOVE,
 	HFB_COMMAND_FEED_BIND,	/* feed line: its topic's partition exists now */
+	HFB_COMMAND_PORTS,	/* ports are started and feeds bound: poll them */
+	HFB_COMMAND_PORTS_OFF,	/* poll them no more: main stops them */
 	HFB_COMMAND_STOP,	/* all partitions are detached: leave the loop */
 };
 struct hfb_command {

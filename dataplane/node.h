@@ -9,6 +9,7 @@
 #define HFB_NODE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <hfbus/ipc.h>
@@ -16,6 +17,8 @@
 #include <hfbus/log.h>
 #include <hfbus/types.h>
 
+struct rte_mempool;
+struct hfb_catalogue;
 struct hfb_core;
 struct hfb_counters;
 struct hfb_partition;
@@ -80,7 +83,18 @@ struct hfb_port {
 	int timestamp_field;		/* mbuf dynfield offset, -1 = none */
 	uint64_t timestamp_flag;	/* the mbuf's ol_flags bit that says it is set */
 	uint32_t timestamp_unit_ns;	/* net_pcap stamps are microseconds: 1000 */
+	uint16_t core;			/* of queue 0: it sends for cores without a queue */
+	struct rte_mempool *pools[HFB_CORES_MAX]; /* one a queue */
+	uint64_t *stats;		/* HFB_PORT_STAT_* */
+	bool open, started;
 };
+
+/* Queue q of port p is polled by this core. */
+static inline uint16_t
+hfb_port_core(uint32_t port, uint32_t queue, uint32_t cores_count)
+{
+	return (uint16_t)((port + queue) % cores_count);
+}
 
 /* One topic of the catalogue, immutable; a change makes a new one. */
 struct hfb_topic {
@@ -101,6 +115,10 @@ struct hfb_node {
 	/* by handle; entries are release-stored by main after the owner attached */
 	struct hfb_partition *partitions[HFB_PARTITIONS_MAX];
 	struct hfb_positions *positions; /* the shared table */
+	/* main thread's */
+	struct hfb_catalogue *catalogue; /* also read by hfb_topic_find() */
+	uint64_t started_ns;
+	int main_fd;			/* eventfd: a core has answered a command */
 };
 
 static inline struct hfb_partition *

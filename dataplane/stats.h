@@ -14,6 +14,7 @@
 	X(WORK_TSC, "work_tsc_total") \
 	X(SPIN_TSC, "spin_tsc_total") \
 	X(SLEEPS, "sleeps_total") \
+	X(SLEEP_TSC, "sleep_tsc_total") \
 	X(APPEND_BATCHES, "append_batches_total") \
 	X(APPEND_EVENTS, "append_events_total") \
 	X(APPEND_BYTES, "append_bytes_total") \
@@ -77,5 +78,42 @@ enum hfb_stat {
 #undef X
 	HFB_STATS_COUNT
 };
+
+/* Per (port, queue), written by the core that polls it; labels "port=,queue=,core=,device=". */
+#define HFB_QUEUE_STATS(X) \
+	X(RX_PACKETS, "rx_packets_total") \
+	X(RX_BYTES, "rx_bytes_total") \
+	X(TX_PACKETS, "tx_packets_total") \
+	X(TX_BYTES, "tx_bytes_total") \
+	X(LAST_PACKET_NS, "=last_packet_ns")
+
+/* Per port, copied from the device by the main thread; labels "port=,device=". */
+#define HFB_PORT_STATS(X) \
+	X(RX_MISSED, "rx_missed_total") \
+	X(RX_ERRORS, "rx_errors_total") \
+	X(RX_NO_MBUF, "rx_no_mbuf_total") \
+	X(TX_ERRORS, "tx_errors_total") \
+	X(LINK, "=link_up")
+
+/* Per core, copied from its writer by the core itself. */
+#define HFB_WRITER_STATS(X) \
+	X(WRITES, "disk_writes_total") \
+	X(WRITE_BYTES, "disk_write_bytes_total") \
+	X(SYNCS, "disk_syncs_total") \
+	X(READS, "disk_reads_total") \
+	X(ERRORS, "disk_errors_total") \
+	X(SHORT_WRITES, "disk_short_writes_total") \
+	X(YIELDS, "disk_yields_total") \
+	X(UNREGISTERED, "disk_unregistered_total")
+
+#define X(id, name) HFB_QUEUE_STAT_##id,
+enum hfb_queue_stat { HFB_QUEUE_STATS(X) HFB_QUEUE_STATS_COUNT };
+#undef X
+#define X(id, name) HFB_PORT_STAT_##id,
+enum hfb_port_stat { HFB_PORT_STATS(X) HFB_PORT_STATS_COUNT };
+#undef X
+#define X(id, name) HFB_WRITER_STAT_##id,
+enum hfb_writer_stat { HFB_WRITER_STATS(X) HFB_WRITER_STATS_COUNT };
+#undef X
 
 #endif
