@@ -55,6 +55,7 @@ struct hfb_pub_config {
 	uint32_t batch_bytes;	/* 0 = 64 KiB locally, one datagram over UDP */
 	uint64_t producer_id;	/* 0 = a random one */
 	uint16_t producer_epoch;/* fences publishers of this id with a lower one */
+	uint64_t first_sequence;/* with a producer_id: of the first event on each partition */
 	void (*acked)(void *arg, const struct hfb_acked *acked); /* from poll, send, flush */
 	void *arg;
 };
@@ -105,6 +106,8 @@ int hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_
  *   -EIO         the broker's disk failed; the same
  *   -ESTALE      fenced by a newer epoch of this producer; final
  *   -EOPNOTSUPP  the ack stage needs a mirror; final
+ *   -ENODATA     hfbusd does not know producer_id any more; final
+ *   -EBUSY       hfbusd's table of producers is full; later calls try again
  *   -ENOENT      the topic was deleted; final
  *   -ENOTCONN    no hfbusd for reconnect_ms; later calls try again
  */

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pub_private.h - how frames that come on a link reach publishers.
+ *
+ * Threads: the bus's.
+ */
+#ifndef HFB_PUB_PRIVATE_H
+#define HFB_PUB_PRIVATE_H
+
+#include <stdint.h>
+
+#include <hfbus/wire.h>
+
+struct hfb_bus;
+
+/* Acks are found by producer id; those of unknown ones (closed) are dropped. */
+void hfb_pubs_ack_frame(struct hfb_bus *bus, const uint8_t *frame, uint32_t size, uint64_t now_ns);
+void hfb_pubs_error_frame(struct hfb_bus *bus, const struct hfb_frame_error *error);
+
+#endif

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * window.c - see window.h. Pure: no clock, no socket.
+ */
+#include "window.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hfbus/log.h>
+
+#include "assert.h"
+#include "crc32c.h"
+
+#define BATCHES_MAX 4096u	/* unacked at most; more would only lengthen a resend */
+#define SILENCE_FACTOR_MAX 32u
+#define HOLD_FIRST_NS 500000ull
+#define HOLD_LAST_NS  100000000ull
+
+int
+hfb_window_init(struct hfb_window *w, const struct hfb_window_config *config)
+{
+	memset(w, 0, sizeof(*w));
+	if (config->window_bytes < 4096 ||
+	    (config->window_bytes & (config->window_bytes - 1)) != 0 ||
+	    config->event_bytes_max > config->window_bytes / 2 ||
+	    config->batch_bytes > config->event_bytes_max || config->batch_bytes < 64 ||
+	    config->stage >= HFB_STAGES)
+		return -EINVAL;
+	w->bytes = malloc(config->window_bytes);
+	w->batches = calloc(BATCHES_MAX, sizeof(*w->batches));
+	if (w->bytes == NULL || w->batches == NULL) {
+		hfb_window_fini(w);
+		return -ENOMEM;
+	}
+	w->config = *config;
+	w->batches_mask = BATCHES_MAX - 1;
+	w->next_sequence = w->acked = w->received = config->first_sequence;
+	w->credit_bytes = HFB_WINDOW_CREDIT_FIRST;
+	w->silence_ns = config->resend_ns;
+	w->refused_at = UINT64_MAX;
+	return 0;
+}
+
+void
+hfb_window_fini(struct hfb_window *w)
+{
+	free(w->bytes);
+	free(w->batches);
+	memset(w, 0, sizeof(*w));
+}
+
+static inline struct hfb_window_batch *
+batch_at(const struct hfb_window *w, uint64_t index)
+{
+	return &w->batches[index & w->batches_mask];
+}
+
+static inline uint64_t
+batch_wire_bytes(const struct hfb_window_batch *b)
+{
+	return (uint64_t)b->bytes + HFB_BATCH_HEADER_BYTES;
+}
+
+static uint8_t *
+record_write(uint8_t *at, const struct hfb_event *event, uint64_t size)
+{
+	struct hfb_record r = {
+		.value_size = event->value != NULL ? event->value_size : HFB_VALUE_NULL,
+		.key_size = event->key != NULL ? (uint16_t)event->key_size : HFB_KEY_NULL,
+		.headers_size = (uint16_t)event->headers_size,
+		.event_time_ns = event->event_time_ns,
+	};
+	uint8_t *end = at + size;
+
+	/* the padding is within the last word */
+	memset(end - 8, 0, 8);
+	memcpy(at, &r, sizeof(r));
+	at += sizeof(r);
+	if (event->key != NULL && event->key_size > 0) {
+		memcpy(at, event->key, event->key_size);
+		at += event->key_size;
+	}
+	if (event->headers_size > 0) {
+		memcpy(at, event->headers, event->headers_size);
+		at += event->headers_size;
+	}
+	if (event->value != NULL && event->value_size > 0)
+		memcpy(at, event->value, event->value_size);
+	return end;
+}
+
+int
+hfb_window_add(struct hfb_window *w, const struct hfb_event *event)
+{
+	int64_t size = hfb_event_bytes(event);
+	uint64_t mask = w->config.window_bytes - 1, at, to_end, skip = 0;
+	struct hfb_window_batch *b;
+
+	if (size < 0 || size > (int64_t)w->config.event_bytes_max)
+		return -EMSGSIZE;
+
+	b = batch_at(w, w->closed);
+	if (w->open && (b->bytes + (uint64_t)size > w->config.batch_bytes ||
+			(w->tail & mask) == 0 ||
+			(w->tail & mask) + (uint64_t)size > w->config.window_bytes))
+		hfb_window_close(w);	/* full, or it would wrap: batches lie whole */
+	if (!w->open) {
+		if (w->closed - w->first >= w->batches_mask)
+			return -EAGAIN;
+		at = w->tail & mask;
+		to_end = w->config.window_bytes - at;
+		skip = to_end < (uint64_t)size ? to_end : 0;
+	}
+	if (w->tail + skip + (uint64_t)size - w->head > w->config.window_bytes)
+		return -EAGAIN;
+	if (!w->open) {
+		b = batch_at(w, w->closed);
+		w->tail += skip;
+		*b = (struct hfb_window_batch){
+			.base_sequence = w->next_sequence,
+			.base_offset = HFB_OFFSET_UNKNOWN,
+			.records = w->bytes + (w->tail & mask),
+		};
+		w->open = true;
+	}
+	record_write(w->bytes + (w->tail & mask), event, (uint64_t)size);
+	w->tail += (uint64_t)size;
+	b->bytes += (uint32_t)size;
+	b->count++;
+	b->end = w->tail;
+	w->next_sequence++;
+	return 0;
+}
+
+void
+hfb_window_close(struct hfb_window *w)
+{
+	struct hfb_window_batch *b = batch_at(w, w->closed);
+
+	if (!w->open)
+		return;
+	b->payload_crc = hfb_crc32c(0, b->records, b->bytes);
+	w->open = false;
+	w->closed++;
+}
+
+const struct hfb_window_batch *
+hfb_window_next(const struct hfb_window *w, uint64_t now_ns)
+{
+	const struct hfb_window_batch *b;
+
+	if (w->send == w->closed || now_ns < w->hold_until_ns)
+		return NULL;
+	b = batch_at(w, w->send);
+	if (w->flight_bytes == 0)
+		return b;	/* without credit too: it asks for some */
+	if (w->probing || w->flight_bytes + batch_wire_bytes(b) > w->credit_bytes)
+		return NULL;
+	return b;
+}
+
+void
+hfb_window_sent(struct hfb_window *w, uint64_t now_ns)
+{
+	struct hfb_window_batch *b = batch_at(w, w->send);
+
+	hfb_assert(w->send < w->closed);
+	if (w->flight_bytes == 0 && w->send == w->first)
+		w->moved_ns = now_ns;
+	w->flight_bytes += batch_wire_bytes(b);
+	w->send++;
+	w->frames++;
+	w->resent += b->sent_before;
+	b->sent_before = true;
+}
+
+/* Sending goes on at the first batch with something at or after `received`. */
+static void
+go_back(struct hfb_window *w)
+{
+	w->flight_bytes = 0;
+	w->send = w->first;
+	while (w->send < w->closed &&
+	       batch_at(w, w->send)->base_sequence + batch_at(w, w->send)->count <= w->received)
+		w->send++;
+}
+
+static void
+flight_count(struct hfb_window *w)
+{
+	w->flight_bytes = 0;
+	for (uint64_t i = w->send; i > w->first; i--) {
+		const struct hfb_window_batch *b = batch_at(w, i - 1);
+
+		if (b->base_sequence + b->count <= w->received)
+			break;
+		w->flight_bytes += batch_wire_bytes(b);
+	}
+}
+
+static void
+hold(struct hfb_window *w, uint64_t now_ns)
+{
+	w->hold_ns = w->hold_ns == 0 ? HOLD_FIRST_NS : w->hold_ns * 2;
+	if (w->hold_ns > HOLD_LAST_NS)
+		w->hold_ns = HOLD_LAST_NS;
+	w->hold_until_ns = now_ns + w->hold_ns;
+}
+
+static void
+free_acked(struct hfb_window *w, uint64_t sequence, struct hfb_window_result *ret)
+{
+	if (sequence > w->next_sequence)
+		return;			/* nonsense: we never sent that */
+	if (sequence <= w->acked)
+		return;
+	ret->acked_sequence = w->acked;
+	ret->acked_events = (uint32_t)(sequence - w->acked);
+	if (w->first < w->closed)
+		ret->base_offset = batch_at(w, w->first)->base_offset;
+	w->acked = sequence;
+	while (w->first < w->send) {
+		struct hfb_window_batch *b = batch_at(w, w->first);
+
+		if (b->base_sequence + b->count > sequence)
+			break;
+		w->head = b->end;
+		w->first++;
+	}
+	if (hfb_window_empty(w))
+		w->head = w->tail;
+}
+
+void
+hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t now_ns,
+	       struct hfb_window_result *ret)
+{
+	uint64_t received = ack->sequence[HFB_STAGE_RECEIVED];
+	uint64_t sent_sequence = w->send > w->first ?
+		batch_at(w, w->send - 1)->base_sequence + batch_at(w, w->send - 1)->count : w->acked;
+	bool moved;
+
+	*ret = (struct hfb_window_result){ .base_offset = HFB_OFFSET_UNKNOWN, .code = ack->code };
+	if (ack->leader_epoch < w->leader_epoch) {
+		ret->verdict = HFB_WINDOW_STALE;
+		return;
+	}
+	switch (ack->code) {
+	case HFB_WIRE_FENCED:
+	case HFB_WIRE_STAGE_UNAVAILABLE:
+	case HFB_WIRE_TOO_LARGE:
+		ret->verdict = HFB_WINDOW_FINAL;
+		return;
+	case HFB_WIRE_UNKNOWN_PRODUCER:
+		ret->verdict = HFB_WINDOW_LOST;
+		return;
+	default:
+		break;
+	}
+	if (received < w->acked) {
+		/*
+		 * The broker expects less than it acked. In a later epoch that is a
+		 * loss of what was only `received`; in the same one an old ack.
+		 */
+		if (ack->code == HFB_WIRE_SEQUENCE_GAP && ack->leader_epoch > w->leader_epoch) {
+			ret->verdict = HFB_WINDOW_LOST;
+			return;
+		}
+		ret->verdict = HFB_WINDOW_STALE;
+		return;
+	}
+	if (received > w->next_sequence) {
+		ret->verdict = HFB_WINDOW_STALE;
+		return;
+	}
+	moved = received > w->received || ack->sequence[w->config.stage] > w->acked;
+	w->leader_epoch = ack->leader_epoch;
+	if (received > w->received)
+		w->received = received;
+	if (ack->base_offset != HFB_OFFSET_UNKNOWN) {
+		for (uint64_t i = w->first; i < w->send; i++) {
+			struct hfb_window_batch *b = batch_at(w, i);
+
+			if (b->base_sequence + b->count == received)
+				b->base_offset = ack->base_offset;
+			if (b->base_sequence + b->count >= received)
+				break;
+		}
+	}
+	if (received > sent_sequence) {
+		/* we went back, but it had come: go on behind it */
+		while (w->send < w->closed && batch_at(w, w->send)->base_sequence +
+		       batch_at(w, w->send)->count <= received)
+			w->send++;
+	}
+	w->credit_bytes = ack->credit_bytes;
+	free_acked(w, ack->sequence[w->config.stage], ret);
+	flight_count(w);
+	if (moved) {
+		w->moved_ns = now_ns;
+		w->silence_ns = w->config.resend_ns;
+		w->refused_at = UINT64_MAX;
+	}
+	w->probing = false;
+	switch (ack->code) {
+	case HFB_WIRE_OK:
+		w->hold_ns = 0;
+		w->hold_until_ns = 0;
+		ret->verdict = HFB_WINDOW_OK;
+		return;
+	case HFB_WIRE_SEQUENCE_GAP:
+	case HFB_WIRE_BAD_BATCH:
+		if (w->refused_at == received) {
+			ret->verdict = HFB_WINDOW_STALE;
+			return;
+		}
+		w->refused_at = received;
+		go_back(w);
+		ret->verdict = HFB_WINDOW_WENT_BACK;
+		return;
+	case HFB_WIRE_RING_FULL:
+		/* refusals of the rest of the same flight do not lengthen the pause */
+		if (now_ns >= w->hold_until_ns) {
+			go_back(w);
+			hold(w, now_ns);
+		}
+		ret->verdict = HFB_WINDOW_WENT_BACK;
+		return;
+	default:		/* disk full or failed, partition moved or gone, table full */
+		if (now_ns >= w->hold_until_ns) {
+			go_back(w);
+			hold(w, now_ns);
+			w->probing = true;
+		}
+		ret->verdict = HFB_WINDOW_REFUSED;
+		return;
+	}
+}
+
+bool
+hfb_window_tick(struct hfb_window *w, uint64_t now_ns)
+{
+	if (w->send == w->first || now_ns < w->moved_ns + w->silence_ns || now_ns < w->hold_until_ns)
+		return false;
+	w->silence_ns *= 2;
+	if (w->silence_ns > w->config.resend_ns * SILENCE_FACTOR_MAX)
+		w->silence_ns = w->config.resend_ns * SILENCE_FACTOR_MAX;
+	w->moved_ns = now_ns;
+	w->refused_at = UINT64_MAX;
+	go_back(w);
+	if (w->send == w->closed && w->send > w->first)
+		w->send--;	/* all received, none acked: the last one asks again */
+	w->probing = true;
+	return true;
+}
+
+void
+hfb_window_restart(struct hfb_window *w, uint64_t now_ns)
+{
+	w->received = w->acked;
+	w->credit_bytes = HFB_WINDOW_CREDIT_FIRST;
+	w->hold_ns = w->hold_until_ns = 0;
+	w->silence_ns = w->config.resend_ns;
+	w->refused_at = UINT64_MAX;
+	w->probing = false;
+	w->moved_ns = now_ns;
+	go_back(w);
+}
+
+void
+hfb_window_renumber(struct hfb_window *w, uint64_t now_ns)
+{
+	uint64_t shift = w->first < w->closed + w->open ? batch_at(w, w->first)->base_sequence :
+							  w->next_sequence;
+
+	/* a batch acked in part goes whole: its first part was lost with the rest */
+	for (uint64_t i = w->first; i < w->closed + w->open; i++) {
+		batch_at(w, i)->base_sequence -= shift;
+		batch_at(w, i)->base_offset = HFB_OFFSET_UNKNOWN;
+	}
+	w->next_sequence -= shift;
+	w->acked = w->acked > shift ? w->acked - shift : 0;
+	w->leader_epoch = 0;
+	hfb_window_restart(w, now_ns);
+}
