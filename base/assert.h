@@ -9,7 +9,12 @@
 #ifndef HFB_ASSERT_H
 #define HFB_ASSERT_H
 
-/* this folder is on the include path, so <assert.h> of other headers (DPDK's) ends here */
+/*
+ * This folder is on the include path, so <assert.h> of other headers (DPDK's) ends
+ * here and goes on to libc's. The pragma is for clang, which warns about include_next
+ * in files of the includer's own folder.
+ */
+#pragma GCC system_header
 #include_next <assert.h>
 
 _Noreturn void hfb_assert_failed(const char *file, int line, const char *what);

@@ -29,8 +29,8 @@ static const char *const statement_sql[STATEMENTS] = {
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
 	[NEXT] = "UPDATE counter SET revision = revision + 1 RETURNING revision",
-	[INSERT] = "INSERT INTO kv(key, revision, value) VALUES(?1, ?2, ?3) "
-		   "ON CONFLICT(key) DO NOTHING",
+	[INSERT] = ("INSERT INTO kv(key, revision, value) VALUES(?1, ?2, ?3) "
+		    "ON CONFLICT(key) DO NOTHING"),
 	[UPDATE] = "UPDATE kv SET revision = ?2, value = ?3 WHERE key = ?1 AND revision = ?4",
 	[REMOVE] = "DELETE FROM kv WHERE key = ?1 AND revision = ?4",
 };

@@ -39,15 +39,14 @@ repair(uint8_t *bytes, size_t size, unsigned int what)
 	}
 }
 
-/* Touch each byte a view claims to be there. */
-static uint64_t
+static volatile uint8_t sink;
+
+/* Read each byte a view claims to be there. */
+static void
 touch(const uint8_t *bytes, size_t size)
 {
-	uint64_t sum = 0;
-
 	for (size_t i = 0; i < size; i++)
-		sum += bytes[i];
-	return sum;
+		sink = bytes[i];
 }
 
 static void
@@ -55,7 +54,6 @@ records_walk(const struct hfb_batch_view *view)
 {
 	struct hfb_record_view r;
 	uint32_t n = 0;
-	volatile uint64_t sum = 0;
 
 	for (hfb_record_first(view, &r); hfb_record_next(&r);) {
 		const uint8_t *name, *value;
@@ -64,12 +62,14 @@ records_walk(const struct hfb_batch_view *view)
 
 		n++;
 		if (r.key != NULL)
-			sum += touch(r.key, r.key_size);
+			touch(r.key, r.key_size);
 		if (r.value != NULL)
-			sum += touch(r.value, r.value_size);
+			touch(r.value, r.value_size);
 		while (hfb_header_next(r.headers, r.headers_size, &at, &name, &name_size, &value,
-				       &value_size))
-			sum += touch(name, name_size) + touch(value, value_size);
+				       &value_size)) {
+			touch(name, name_size);
+			touch(value, value_size);
+		}
 	}
 	/* what was checked is all there */
 	if (n != view->header.count)

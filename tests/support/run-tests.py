@@ -20,7 +20,7 @@ SANITIZER_ARGS = ["-Djemalloc=disabled", "-Db_lundef=false", "-Dmode=developer",
 LANES = {
     "normal": ("", None, [], [], []),
     "sanitize": ("-sanitize", None, ["-Db_sanitize=address,undefined"] + SANITIZER_ARGS,
-                 ["unit_tests"], ["--suite", "unit", "-t", "4"]),
+                 ["unit_tests", "fuzz_targets"], ["--suite", "unit", "-t", "4"]),
     "tsan": ("-tsan", None, ["-Db_sanitize=thread"] + SANITIZER_ARGS,
              ["tsan_tests"], ["--suite", "tsan", "-t", "4"]),
     "clang": ("-clang", "clang", ["-Dwerror=true", "-Dmode=developer"], [], None),
@@ -43,7 +43,9 @@ def quiet(command, log, env):
         code = subprocess.run(command, stdout=to, stderr=subprocess.STDOUT, env=env).returncode
     if code != 0:
         with open(log) as back:
-            say("".join(back.readlines()[-60:]))
+            lines = back.readlines()
+        found = [line for line in lines if "error:" in line or "warning:" in line]
+        say("".join(found[:60] or lines[-60:]))
         say(f"failed: {' '.join(command)} (all of it: {log})")
     return code == 0
 
@@ -82,7 +84,7 @@ def lane_run(name, base, count):
             count["failed"] += 1
             return
         os.unlink(log)
-    if not quiet(["ninja", "-C", folder] + targets, os.path.join(folder, "ninja.log"), env):
+    if not quiet(["ninja", "-C", folder, "-k", "20"] + targets, os.path.join(folder, "ninja.log"), env):
         count["failed"] += 1
         return
     if test_args is None:
