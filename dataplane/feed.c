@@ -164,6 +164,11 @@ hfb_feeds_create(struct hfb_core *core, struct hfb_err *err)
 	core->feeds = feeds;
 	feeds->count = config->feeds_count;
 	feeds->boot_ns = hfb_clock_now_ns();
+	feeds->mbufs_max = HFB_FEED_MBUFS_HELD_MIN;
+	for (uint32_t f = 0; f < feeds->count; f++)
+		feeds->mbufs_max += config->feeds[f].hold_events;
+	if (feeds->mbufs_max > HFB_FEED_MBUFS_HELD_MAX)
+		feeds->mbufs_max = HFB_FEED_MBUFS_HELD_MAX;
 	for (uint32_t f = 0; f < feeds->count; f++)
 		pieces_count += 2ull * HFB_FEED_SESSIONS_MAX *
 				hfb_arbiter_pieces(config->feeds[f].hold_events);
@@ -437,7 +442,7 @@ held_bound(struct hfb_feed *feed)
 	struct hfb_feeds *feeds = feed->core->feeds;
 
 	/* The port's mbufs are finite: without them nothing comes in at all. */
-	if (feeds->mbufs_held <= HFB_FEED_MBUFS_HELD_MAX)
+	if (feeds->mbufs_held <= feeds->mbufs_max)
 		return;
 	for (uint32_t s = 0; s < HFB_FEED_SESSIONS_MAX; s++) {
 		for (uint32_t i = 0; i < 2; i++) {
@@ -547,6 +552,13 @@ hfb_feed_handed(struct hfb_core *core, const struct hfb_mbuf_private *private)
 	feed_datagram(feed, private->feed_line % HFB_FEED_LINES_MAX, &private->packet);
 }
 
+/* Other cores look at it: see hfb_feed_paused(). */
+static void
+blocked_set(struct hfb_feeds *feeds, bool blocked)
+{
+	__atomic_store_n(&feeds->blocked, blocked, __ATOMIC_RELAXED);
+}
+
 uint32_t
 hfb_feed_poll(struct hfb_core *core)
 {
@@ -556,7 +568,7 @@ hfb_feed_poll(struct hfb_core *core)
 	if (feeds->count == 0)
 		return 0;
 	clocks_advance(core);
-	feeds->blocked = false;
+	blocked_set(feeds, false);
 	for (uint32_t f = 0; f < feeds->count; f++) {
 		struct hfb_feed *feed = &feeds->feed[f];
 		uint64_t time_ns;
@@ -576,8 +588,39 @@ hfb_feed_poll(struct hfb_core *core)
 	return work + hfb_igmp_poll(core);
 }
 
+/* Could a burst for that core be dropped on the way? */
+static bool
+handover_tight(const struct hfb_core *core, uint16_t to)
+{
+	const struct hfb_spsc *ring = core->out[to];
+
+	if (ring == NULL)
+		return false;
+	/* pairs with the release in hfb_spsc_pop() */
+	return ring->tail - __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE) + 2 * HFB_BURST_MAX >
+	       (uint64_t)ring->mask + 1;
+}
+
 bool
 hfb_feed_paused(const struct hfb_core *core)
 {
-	return core->feeds != NULL && core->feeds->blocked;
+	const struct hfb_feeds *feeds = core->feeds;
+
+	if (__atomic_load_n(&feeds->blocked, __ATOMIC_RELAXED))
+		return true;
+	if (core->node->cores_count == 1)
+		return false;
+	for (uint32_t f = 0; f < feeds->count; f++) {
+		const struct hfb_partition *partition = feeds->feed[f].partition;
+		const struct hfb_core *owner;
+
+		if (partition == NULL || partition->core == core->id)
+			continue;
+		owner = core->node->cores[partition->core];
+		/* a hint: what is under way when it becomes true finds room in the ring */
+		if (__atomic_load_n(&owner->feeds->blocked, __ATOMIC_RELAXED) ||
+		    handover_tight(core, partition->core))
+			return true;
+	}
+	return false;
 }

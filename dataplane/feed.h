@@ -26,7 +26,7 @@
  *
  * Threads: create and destroy main thread; all else on the poll core.
  * Memory:  made by create; packets that are held back stay in their mbufs, at most
- *	    HFB_FEED_MBUFS_HELD_MAX of a core's.
+ *	    mbufs_max of a core's.
  */
 #ifndef HFB_FEED_H
 #define HFB_FEED_H
@@ -41,7 +41,8 @@
 
 #define HFB_FEED_SESSIONS_MAX 4u	/* of one feed, at one time */
 #define HFB_FEED_PENDING_MAX 32u	/* gaps of one stream that wait for room */
-#define HFB_FEED_MBUFS_HELD_MAX 2048u	/* a core's; port.c sizes its pools with it */
+#define HFB_FEED_MBUFS_HELD_MIN 256u	/* a core's: this and hold_events of its feeds... */
+#define HFB_FEED_MBUFS_HELD_MAX 8192u	/* ...below half of what a port's pool may have */
 #define HFB_FEED_PATIENCE_NS 1000000000ull
 #define HFB_FEED_TURN_NS_MAX 250000ull
 
@@ -164,7 +165,7 @@ struct hfb_feeds {
 	struct hfb_piece *pieces;	/* all arbiters' */
 	uint64_t boot_ns;		/* what an earlier run stored is older */
 	uint64_t polled_ns;
-	uint32_t mbufs_held;
+	uint32_t mbufs_held, mbufs_max;
 	bool blocked;
 	struct hfb_feed_clock clock[HFB_PORTS_MAX];
 	struct hfb_igmp *igmp;

@@ -371,7 +371,7 @@ stream_deliver(void *arg, const struct hfb_piece *piece, bool must)
 			drop_local(stream, piece->first + taken, piece->count - taken);
 			return piece->count;
 		}
-		feed->core->feeds->blocked = true;
+		__atomic_store_n(&feed->core->feeds->blocked, true, __ATOMIC_RELAXED);
 		break;
 	}
 	return taken;

@@ -28,14 +28,19 @@ hfb_port_poll(struct hfb_core *core)
 {
 	struct rte_mbuf *mbufs[HFB_BURST_MAX];
 	uint32_t received = 0;
+	bool paused;
 
 	if (!core->ports_live)
 		return 0;
+	paused = hfb_feed_paused(core);
 	for (uint32_t i = 0; i < core->queues_count; i++) {
 		struct hfb_queue *queue = &core->queues[i];
 		uint64_t bytes = 0;
 		uint16_t n;
 
+		/* what its sender keeps needs no dropping here */
+		if (paused && core->node->ports[queue->port].waits)
+			continue;
 		n = rte_eth_rx_burst(queue->dpdk_port, queue->queue, mbufs, HFB_BURST_MAX);
 		if (n == 0)
 			continue;

@@ -177,6 +177,9 @@ port_open(struct hfb_node *node, uint32_t index, struct hfb_err *err)
 	if (rte_eth_macaddr_get(port->dpdk_port, &mac) == 0)
 		memcpy(port->mac, mac.addr_bytes, 6);
 	timestamps_find(port, info.driver_name);
+	port->waits = strcmp(info.driver_name, "net_pcap") == 0 ||
+		      strcmp(info.driver_name, "net_memif") == 0 ||
+		      strcmp(info.driver_name, "net_ring") == 0;
 
 	snprintf(labels, sizeof(labels), "port=%u,device=%.60s", index, name);
 	port->stats = hfb_counters_block(node->counters, labels, port_stat_names,
@@ -210,9 +213,8 @@ hfb_ports_start(struct hfb_node *node, struct hfb_err *err)
 			return hfb_err_set(err, r, "port %s: cannot start: %s",
 					   port->config->device, rte_strerror(-r));
 		port->started = true;
-		/* feeds are multicast; a device that filters nothing may not know the call */
-		rte_eth_allmulticast_enable(port->dpdk_port);
 	}
+	hfb_igmp_ports_start(node);
 	return 0;
 }
 

@@ -97,7 +97,8 @@ uint64_t hfb_log_committed(const struct hfb_log *log);
 uint64_t hfb_log_start(const struct hfb_log *log);
 uint32_t hfb_log_epoch(const struct hfb_log *log);
 uint32_t hfb_log_batch_bytes_max(const struct hfb_log *log);
-/* Base position of the segment the next batch goes to: changed = a new segment. */
+/* Base position of the segment the next batch goes to (between claim and append: the
+ * one the claim is in): changed = a new segment. */
 uint64_t hfb_log_segment_base(const struct hfb_log *log);
 
 /*
