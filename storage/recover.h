@@ -48,6 +48,8 @@ struct hfb_recovered_segment {
 	uint32_t kind, generation;
 	enum hfb_recovered_state state;
 	bool header_bad;	/* reported; base from the name, capacity from the file's size */
+	bool blank;		/* not a byte written behind the header, as far as looked */
+	bool has_batches;
 	char name[32];		/* in the folder */
 };
 

@@ -38,9 +38,11 @@ struct hfb_scan {
 	size_t buffer_bytes;
 	uint64_t window_position;	/* first position in the buffer */
 	size_t window_bytes;
+	size_t next_bytes;		/* read next time */
 	uint64_t file_end;		/* position the file's bytes end at */
 	uint64_t read_bytes;		/* read in all */
 	int error;			/* -errno of a failed read */
+	bool open;
 };
 
 /* Segment header at the start of @bytes: 0, or -EBADMSG and @err says what is wrong. */
