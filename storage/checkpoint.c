@@ -33,7 +33,7 @@ struct file_header {
 	uint64_t last_timestamp_ns, first_timestamp_ns;
 	uint64_t segment_base, segment_base_offset;
 	uint32_t epochs_count, dedup_count, index_count, corrupt_count;
-	uint32_t reserved;
+	uint32_t ended;
 	uint32_t crc;
 };
 _Static_assert(sizeof(struct file_header) == 120, "layout of the checkpoint file");
@@ -87,6 +87,7 @@ hfb_checkpoint_encode(const struct hfb_checkpoint *c, void *to)
 	h.first_timestamp_ns = c->first_timestamp_ns;
 	h.segment_base = c->segment_base;
 	h.segment_base_offset = c->segment_base_offset;
+	h.ended = c->ended;
 	h.epochs_count = c->epochs_count;
 	h.dedup_count = c->dedup_count;
 	h.index_count = c->index_count;
@@ -140,6 +141,7 @@ hfb_checkpoint_decode(const void *bytes, size_t size, struct hfb_checkpoint *ret
 	c.first_timestamp_ns = h.first_timestamp_ns;
 	c.segment_base = h.segment_base;
 	c.segment_base_offset = h.segment_base_offset;
+	c.ended = h.ended;
 	c.epochs_count = h.epochs_count;
 	c.dedup_count = h.dedup_count;
 	c.index_count = h.index_count;

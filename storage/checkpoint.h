@@ -45,8 +45,9 @@ struct hfb_checkpoint {
 	uint64_t start_position;	/* retention has dropped what is below */
 	uint64_t last_timestamp_ns;
 	uint64_t first_timestamp_ns;	/* of the open segment's first batch; 0 = none */
-	uint64_t segment_base;		/* of the segment `index` is about */
+	uint64_t segment_base;		/* of the segment that holds `position`, and `index` is about */
 	uint64_t segment_base_offset;
+	uint32_t ended;			/* 1: the batch before `position` is an end mark (clean stop) */
 	uint32_t epochs_count, dedup_count, index_count, corrupt_count;
 	const struct hfb_epoch_entry *epochs;
 	const struct hfb_dedup_entry *dedup;

@@ -31,8 +31,5 @@ int hfb_file_load(struct hfb_env *env, const char *path, size_t bytes_max, void 
 int hfb_file_replace(struct hfb_env *env, const char *path, const void *bytes, size_t size,
 		     struct hfb_err *err);
 int hfb_folder_sync(struct hfb_env *env, const char *folder, struct hfb_err *err);
-/* Calls @each with every name but . and ..; stops when it returns not 0. 0, that, or -errno. */
-int hfb_folder_list(struct hfb_env *env, const char *folder,
-		    int (*each)(void *arg, const char *name), void *arg);
 
 #endif

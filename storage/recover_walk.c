@@ -99,11 +99,6 @@ hfb_recover_corrupt(struct hfb_recovery *r, const struct hfb_corrupt_range *rang
 			 r->folder, name, range->position,
 			 HFB_SEGMENT_HEADER_BYTES + range->position - strtoull(name, NULL, 10), why,
 			 range->end - range->position, range->end_offset - range->offset);
-	if (ret->report.corrupt_count++ == 0) {
-		ret->report.corrupt_position = range->position;
-		snprintf(ret->report.corrupt_path, sizeof(ret->report.corrupt_path), "%s/%s",
-			 r->folder, name);
-	}
 	if (ret->corrupt_count > 0) {
 		c = &ret->corrupt[ret->corrupt_count - 1];
 		if (c->end == range->position) {
@@ -421,6 +416,15 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 		ret = read_error(r, &r->scan, at, err);
 		if (ret < 0)
 			break;
+		if (fault == HFB_FAULT_FEATURE) {
+			/* The crc is right, so this is the log, written by another
+			 * version: neither to be served nor to be cut. */
+			ret = hfb_err_set(err, -EOPNOTSUPP,
+					  "%s/%s: the batch at position %" PRIu64 " has a version,"
+					  " encoding or flag not known here; use the hfbusd that wrote it",
+					  r->folder, segments[at].name, r->position);
+			break;
+		}
 		sound_bytes = fault > HFB_FAULT_SHAPE ? v.header.size : 0;
 		why = hfb_fault_name(fault);
 		look_at = at;

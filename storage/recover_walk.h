@@ -19,6 +19,7 @@ struct hfb_recovery {
 	struct hfb_env *env;
 	const char *folder;
 	uint32_t seed;
+	uint32_t first;			/* segment not retired */
 	uint64_t reach;			/* how far `durable` may have been behind */
 	struct hfb_recovered *ret;
 	struct hfb_index **indexes;	/* by segment, as far as built */

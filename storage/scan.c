@@ -47,7 +47,7 @@ hfb_segment_header_parse(const void *bytes, size_t size, const struct hfb_uuid *
 	if (h.base_position % HFB_SEGMENT_HEADER_BYTES != 0 ||
 	    h.capacity_bytes % HFB_SEGMENT_HEADER_BYTES != 0 || h.capacity_bytes == 0 ||
 	    h.capacity_bytes > HFB_SEGMENT_BYTES_MAX ||
-	    h.base_position > UINT64_MAX - h.capacity_bytes)
+	    h.base_position > UINT64_MAX / 4)
 		return hfb_err_set(err, -EBADMSG,
 				   "header: positions %" PRIu64 " + %" PRIu64 " cannot be",
 				   h.base_position, h.capacity_bytes);
@@ -76,7 +76,8 @@ hfb_segment_name_parse(const char *name, uint64_t *ret_base_position)
 		    __builtin_add_overflow(base, (uint64_t)(name[i] - '0'), &base))
 			return false;
 	}
-	if (strcmp(name + 20, ".seg") != 0 || base % HFB_SEGMENT_HEADER_BYTES != 0)
+	if (strcmp(name + 20, ".seg") != 0 || base % HFB_SEGMENT_HEADER_BYTES != 0 ||
+	    base > UINT64_MAX / 4)
 		return false;
 	*ret_base_position = base;
 	return true;
