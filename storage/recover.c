@@ -363,7 +363,7 @@ sealed_segments(struct hfb_recovery *r, uint32_t until, struct hfb_err *err)
 				return rc;
 			s->has_batches = true;
 		}
-		if (i + 1 < ret->segments_count && i + 1 <= until &&
+		if (i + 1 < ret->segments_count &&
 		    segment_end(s) < s[1].base_position) {
 			range.position = segment_end(s);
 			range.end = s[1].base_position;

@@ -97,7 +97,7 @@ hfb_recover_corrupt(struct hfb_recovery *r, const struct hfb_corrupt_range *rang
 			 "%s/%s: corrupt at position %" PRIu64 " (file offset %" PRIu64
 			 "): %s; %" PRIu64 " bytes and %" PRIu64 " events are not served",
 			 r->folder, name, range->position,
-			 HFB_SEGMENT_HEADER_BYTES + range->position - strtoull(name, NULL, 10), why,
+			 (uint64_t)(HFB_SEGMENT_HEADER_BYTES + range->position - strtoull(name, NULL, 10)), why,
 			 range->end - range->position, range->end_offset - range->offset);
 	if (ret->corrupt_count > 0) {
 		c = &ret->corrupt[ret->corrupt_count - 1];
