@@ -21,14 +21,14 @@
 #include "connection.h"
 #include "units.h"
 
-#define READ_BYTES (256u * 1024u)
+#define READ_BYTES  (256u * 1024u)
 #define PROGRESS_NS 500000000ull
 
 struct publish {
 	struct hfb_pub *pub;
 	const char *key;
-	uint64_t wait_ns;	/* patience with refusals */
-	bool	 progress;
+	uint64_t wait_ns; /* patience with refusals */
+	bool progress;
 	uint64_t began_ns, told_ns;
 	uint64_t in_lines;
 };
@@ -37,9 +37,11 @@ static void
 help(void)
 {
 	printf("Usage: hfbus publish TOPIC [OPTION]...\n"
-	       "Send events to TOPIC, one a line of standard input, and wait until all are acked.\n\n"
+	       "Send events to TOPIC, one a line of standard input, and wait until all are "
+	       "acked.\n\n"
 	       "  --partition N    to this partition (else by key, else to all in turn)\n"
-	       "  --key K          key of every event; decides the partition, as Kafka's clients do\n"
+	       "  --key K          key of every event; decides the partition, as Kafka's clients "
+	       "do\n"
 	       "  --ack STAGE      received, durable, mirrored or mirrored-durable\n"
 	       "                   (else the topic's commit stage)\n"
 	       "  --udp HOST:PORT  over UDP instead of shared memory\n"
@@ -48,7 +50,8 @@ help(void)
 	       "  --quiet          no summary on standard error\n"
 	       "  --data DIR       data folder of the bus\n"
 	       "  --help           this text\n\n"
-	       "A line's end is not part of the event. Exit status: 0 all acked, 1 failed, 2 wrong\n"
+	       "A line's end is not part of the event. Exit status: 0 all acked, 1 failed, 2 "
+	       "wrong\n"
 	       "usage, 130 interrupted (what was read by then is flushed first).\n");
 }
 
@@ -64,8 +67,8 @@ progress(struct publish *p, uint64_t now)
 	hfb_pub_stats_get(p->pub, &stats);
 	fprintf(stderr, "\r%" PRIu64 " sent, %" PRIu64 " acked, %s/s \033[K", stats.events,
 		stats.acked_events,
-		hfb_cli_short((double)stats.acked_events * 1e9 / (double)(now - p->began_ns + 1), rate,
-			      sizeof(rate)));
+		hfb_cli_short((double)stats.acked_events * 1e9 / (double)(now - p->began_ns + 1),
+			      rate, sizeof(rate)));
 }
 
 /* Soft refusals until patience ends. Returns 0 to go on, or the error. */
@@ -86,8 +89,10 @@ send_line(struct publish *p, const char *line, size_t size, struct hfb_err *err)
 	int r;
 
 	if (size > HFB_EVENT_BYTES_MAX)
-		return hfb_err_set(err, -EMSGSIZE, "line %" PRIu64 " has %zu bytes, an event at most "
-				   "%u", p->in_lines + 1, size, HFB_EVENT_BYTES_MAX);
+		return hfb_err_set(err, -EMSGSIZE,
+				   "line %" PRIu64 " has %zu bytes, an event at most "
+				   "%u",
+				   p->in_lines + 1, size, HFB_EVENT_BYTES_MAX);
 	event.value_size = (uint32_t)size;
 	if (p->key != NULL) {
 		event.key = p->key;
@@ -158,9 +163,10 @@ lines_read(struct publish *p, struct hfb_err *err)
 
 		if (capacity - used < READ_BYTES) {
 			if (used > HFB_EVENT_BYTES_MAX + 1) {
-				r = hfb_err_set(err, -EMSGSIZE, "line %" PRIu64 " has more than the %u "
-						"bytes of the largest event", p->in_lines + 1,
-						HFB_EVENT_BYTES_MAX);
+				r = hfb_err_set(err, -EMSGSIZE,
+						"line %" PRIu64 " has more than the %u "
+						"bytes of the largest event",
+						p->in_lines + 1, HFB_EVENT_BYTES_MAX);
 				break;
 			}
 			bigger = realloc(buffer, capacity * 2);
@@ -191,7 +197,8 @@ lines_read(struct publish *p, struct hfb_err *err)
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n < 0) {
-			r = hfb_err_set(err, -errno, "cannot read standard input: %s", strerror(errno));
+			r = hfb_err_set(err, -errno, "cannot read standard input: %s",
+					strerror(errno));
 			break;
 		}
 		if (n == 0) {
@@ -225,24 +232,32 @@ summary(struct publish *p, const char *topic)
 	char rate[16];
 
 	hfb_pub_stats_get(p->pub, &stats);
-	fprintf(stderr, "%s%" PRIu64 " events to %s, %" PRIu64 " acked in %.3f s (%s/s), %" PRIu64
-		" frames, %" PRIu64 " resent, %" PRIu64 " reconnects\n", p->progress ? "\r\033[K" : "",
-		stats.events, topic, stats.acked_events, seconds,
+	fprintf(stderr,
+		"%s%" PRIu64 " events to %s, %" PRIu64 " acked in %.3f s (%s/s), %" PRIu64
+		" frames, %" PRIu64 " resent, %" PRIu64 " reconnects\n",
+		p->progress ? "\r\033[K" : "", stats.events, topic, stats.acked_events, seconds,
 		hfb_cli_short(seconds > 0 ? (double)stats.acked_events / seconds : 0, rate,
-			      sizeof(rate)), stats.frames, stats.resent_frames, stats.reconnects);
+			      sizeof(rate)),
+		stats.frames, stats.resent_frames, stats.reconnects);
 	if (stats.lost_events > 0)
-		fprintf(stderr, "%" PRIu64 " events acked at stage received were lost with hfbusd's "
-			"memory\n", stats.lost_events);
+		fprintf(stderr,
+			"%" PRIu64 " events acked at stage received were lost with hfbusd's "
+			"memory\n",
+			stats.lost_events);
 }
 
 int
 hfb_cmd_publish(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "partition", required_argument, NULL, 'p' }, { "key", required_argument, NULL, 'k' },
-		{ "ack", required_argument, NULL, 'a' },       { "udp", required_argument, NULL, 'u' },
-		{ "wait", required_argument, NULL, 'w' },      { "quiet", no_argument, NULL, 'q' },
-		{ "data", required_argument, NULL, 'd' },      { "help", no_argument, NULL, 'h' },
+		{ "partition", required_argument, NULL, 'p' },
+		{ "key", required_argument, NULL, 'k' },
+		{ "ack", required_argument, NULL, 'a' },
+		{ "udp", required_argument, NULL, 'u' },
+		{ "wait", required_argument, NULL, 'w' },
+		{ "quiet", no_argument, NULL, 'q' },
+		{ "data", required_argument, NULL, 'd' },
+		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct hfb_bus_config bus_config = { 0 };
@@ -277,13 +292,15 @@ hfb_cmd_publish(int argc, char **argv)
 			break;
 		case 'w':
 			if (hfb_duration_parse(optarg, &p.wait_ns) < 0)
-				return hfb_cli_usage("publish", "--wait is a duration like 500ms or 10s, "
-						     "not '%s'", optarg);
+				return hfb_cli_usage("publish",
+						     "--wait is a duration like 500ms or 10s, "
+						     "not '%s'",
+						     optarg);
 			if (p.wait_ns / 1000000 >= UINT32_MAX)
 				bus_config.reconnect_ms = UINT32_MAX;
 			else
-				bus_config.reconnect_ms = p.wait_ns < 1000000 ? 1 :
-							  (uint32_t)(p.wait_ns / 1000000);
+				bus_config.reconnect_ms =
+					p.wait_ns < 1000000 ? 1 : (uint32_t)(p.wait_ns / 1000000);
 			break;
 		case 'q':
 			quiet = true;

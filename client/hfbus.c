@@ -9,6 +9,8 @@
 
 /* One line a command. */
 static const struct hfb_cli_command commands[] = {
+	{ "up", "run a bus in the foreground", hfb_cmd_up },
+	{ "topic", "create, list, describe and delete topics", hfb_cmd_topic },
 	{ "publish", "send events, one a line from standard input", hfb_cmd_publish },
 };
 #define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))

@@ -111,7 +111,8 @@ hfb_control_data_dir(const char *data, const char *config, char ret_dir[DIR_BYTE
 	}
 	if (r >= 0)
 		r = make(dir, err);
-	if (r == 0)
-		strcpy(ret_dir, dir);
+	/* Whole, as messages name it and as others may be told it. */
+	if (r == 0 && realpath(dir, ret_dir) == NULL)
+		return hfb_err_set(err, -errno, "cannot find %s: %s", dir, strerror(errno));
 	return r;
 }

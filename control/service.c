@@ -521,13 +521,16 @@ refresh(uv_timer_t *timer)
 static int
 take_lock(struct hfb_service *s, struct hfb_err *err)
 {
-	char path[4096 + 32];
+	static const char path[] = "control.lock";
 
-	snprintf(path, sizeof(path), "%s/control.lock", s->data_dir);
+	/* From here on by short names: a socket's address has 108 bytes, a folder's more. */
+	if (chdir(s->data_dir) < 0)
+		return hfb_err_set(err, -errno, "cannot enter %s: %s; see --data", s->data_dir,
+				   strerror(errno));
 	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock_fd < 0)
-		return hfb_err_set(err, -errno, "cannot open %s: %s; is --data right?", path,
-				   strerror(errno));
+		return hfb_err_set(err, -errno, "cannot open %s/%s: %s; see --data", s->data_dir,
+				   path, strerror(errno));
 	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
 		return hfb_err_set(err, -EBUSY, "another hfbus-control runs on %s", s->data_dir);
 	return 0;
@@ -553,7 +556,6 @@ hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **r
 		   struct hfb_err *err)
 {
 	struct hfb_service *s = calloc(1, sizeof(*s));
-	char path[4096 + 32];
 	int r;
 
 	if (s == NULL)
@@ -570,12 +572,10 @@ hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **r
 	}
 	if (r == 0)
 		r = open_store(s, err);
-	snprintf(path, sizeof(path), "%s/hfbusd.sock", data_dir);
 	if (r == 0)
-		r = hfb_broker_create(loop, path, &broker_events, s, &s->broker, err);
-	snprintf(path, sizeof(path), "%s/control.sock", data_dir);
+		r = hfb_broker_create(loop, "hfbusd.sock", &broker_events, s, &s->broker, err);
 	if (r == 0)
-		r = hfb_server_create(loop, path, requested, s, &s->server, err);
+		r = hfb_server_create(loop, "control.sock", requested, s, &s->server, err);
 	if (r == 0)
 		uv_timer_start(&s->refresh, refresh, REFRESH_MS, REFRESH_MS);
 	/* Half made, it is still closed by the same way. */

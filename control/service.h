@@ -23,7 +23,12 @@
 
 struct hfb_service;
 
-/** Returns 0, or -EBUSY (another hfbus-control has the folder), -ENOENT, -EIO, -EPROTO, ... */
+/**
+ * Makes @data_dir the process's working folder.
+ *
+ * Returns 0, or -EBUSY (another hfbus-control has the folder), -ENOENT, -EIO, -EPROTO;
+ * *@ret_service is to be closed in any case, unless it is NULL.
+ */
 int hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **ret_service,
 		       struct hfb_err *err);
 

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_topic.c - hfbus topic: create, list, describe and delete, by asking
+ * hfbus-control over DATA/control.sock.
+ */
+#include "cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include <hfbus/hfbus.h>
+
+#include "clock.h"
+#include "err.h"
+#include "units.h"
+
+#define COMMAND		 "topic"
+#define ANSWER_BYTES_MAX (256u * 1024u)
+#define ANSWER_SECONDS	 30
+
+static void
+help(void)
+{
+	printf("Usage: hfbus topic create NAME [OPTION]...\n"
+	       "       hfbus topic list [--json]\n"
+	       "       hfbus topic describe NAME [--json]\n"
+	       "       hfbus topic delete NAME\n"
+	       "Make, show and delete topics.\n\n"
+	       "  --partitions N       1 to %u; default 1\n"
+	       "  --commit STAGE       when events become visible and are acked: received, "
+	       "durable\n"
+	       "                       (default), mirrored or mirrored-durable\n"
+	       "  --retention-bytes N  keep at most this much of each partition, e.g. 10G\n"
+	       "  --retention-time D   keep events for this long, e.g. 7d\n"
+	       "  --ring-bytes N       largest ring, a power of two from 1M to 256M\n"
+	       "  --segment-bytes N    largest segment file, a power of two from 1M to 256M\n"
+	       "  --json               print JSON\n"
+	       "  --data DIR           data folder of the bus\n"
+	       "  --help               this text\n\n"
+	       "Retention drops whole segment files; without it everything is kept.\n"
+	       "Exit status: 0 ok, 1 failed, 2 wrong usage.\n",
+	       HFB_TOPIC_PARTITIONS_MAX);
+}
+
+/* hfbus-control ------------------------------------------------------------- */
+
+struct control {
+	int fd;
+	char data[4096];
+	char answer[ANSWER_BYTES_MAX + 1];
+};
+
+static int
+control_connect(struct control *c, const char *data_dir, struct hfb_err *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
+	int r;
+
+	r = hfb_bus_find(data_dir, c->data, sizeof(c->data), err);
+	if (r < 0)
+		return r;
+	/* By a short name: a socket's address has 108 bytes, a folder's name more. */
+	if (chdir(c->data) < 0)
+		return hfb_err_set(err, -errno, "cannot enter %s: %s", c->data, strerror(errno));
+	strcpy(address.sun_path, "control.sock");
+	c->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (c->fd < 0)
+		return hfb_err_set(err, -errno, "cannot make a socket: %s", strerror(errno));
+	setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	if (connect(c->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		if (errno == ENOENT || errno == ECONNREFUSED)
+			return hfb_err_set(
+				err, -ENOTCONN,
+				"hfbus-control does not run on %s; start "
+				"it with: hfbus-control --data %s (or all with: hfbus up "
+				"--data %s)",
+				c->data, c->data, c->data);
+		return hfb_err_set(err, -errno, "cannot reach hfbus-control on %s: %s", c->data,
+				   strerror(errno));
+	}
+	return 0;
+}
+
+/* Sends @request (taken) and returns the answer's object, or NULL with *@err. */
+static json_t *
+ask(struct control *c, json_t *request, struct hfb_err *err)
+{
+	char *text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
+	json_t *answer;
+	json_error_t problem;
+	ssize_t n;
+
+	json_decref(request);
+	if (text == NULL) {
+		hfb_err_set(err, -EINVAL, "the request is not UTF-8 text");
+		return NULL;
+	}
+	n = send(c->fd, text, strlen(text), MSG_NOSIGNAL);
+	free(text);
+	if (n >= 0)
+		n = recv(c->fd, c->answer, sizeof(c->answer) - 1, 0);
+	if (n <= 0) {
+		hfb_err_set(err, n == 0 ? -ENOTCONN : -errno, "hfbus-control %s",
+			    n == 0	      ? "went away"
+			    : errno == EAGAIN ? "does not answer"
+					      : strerror(errno));
+		return NULL;
+	}
+	answer = json_loadb(c->answer, (size_t)n, 0, &problem);
+	if (!json_is_object(answer)) {
+		json_decref(answer);
+		hfb_err_set(err, -EPROTO, "hfbus-control's answer is not understood");
+		return NULL;
+	}
+	if (json_is_true(json_object_get(answer, "ok")))
+		return answer;
+	hfb_err_set(err, -EIO, "%s",
+		    json_string_value(json_object_get(answer, "error")) ?: "hfbus-control refused");
+	json_decref(answer);
+	return NULL;
+}
+
+/* Asks page after page; the arrays named @list are joined in the first answer. */
+static json_t *
+ask_all(struct control *c, json_t *request, const char *list, const char *cursor,
+	struct hfb_err *err)
+{
+	json_t *all = ask(c, json_copy(request), err);
+	json_t *page = json_incref(all);
+
+	while (page != NULL) {
+		json_t *next = json_incref(json_object_get(page, "next"));
+
+		json_decref(page);
+		page = NULL;
+		if (next == NULL)
+			break;
+		json_object_set_new(request, cursor, next);
+		page = ask(c, json_copy(request), err);
+		if (page == NULL) {
+			json_decref(all);
+			all = NULL;
+		} else {
+			json_array_extend(json_object_get(all, list), json_object_get(page, list));
+		}
+	}
+	json_decref(request);
+	if (all != NULL)
+		json_object_del(all, "next");
+	return all;
+}
+
+/* Showing ------------------------------------------------------------------- */
+
+static const char *
+text_of(const json_t *json, const char *key)
+{
+	return json_string_value(json_object_get(json, key)) ?: "?";
+}
+
+static uint64_t
+number_of(const json_t *json, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(json, key));
+}
+
+/* The largest unit that leaves a whole number, or one place after the point: 64M, 1.5G. */
+static const char *
+bytes_text(uint64_t bytes, char to[32])
+{
+	static const char units[] = "\0KMGT";
+	double value = (double)bytes;
+	int unit = 0;
+
+	while (value >= 1024 && unit < 4) {
+		value /= 1024;
+		unit++;
+	}
+	if (value == (double)(uint64_t)value)
+		snprintf(to, 32, "%" PRIu64 "%.1s", (uint64_t)value, &units[unit]);
+	else
+		snprintf(to, 32, "%.1f%.1s", value, &units[unit]);
+	return to;
+}
+
+static const char *
+duration_text(uint64_t ns, char to[32])
+{
+	static const struct {
+		uint64_t ns;
+		const char *name;
+	} units[] = {
+		{ 86400000000000, "d" },
+		{ 3600000000000, "h" },
+		{ 60000000000, "m" },
+		{ 1000000000, "s" },
+		{ 1000000, "ms" },
+		{ 1000, "us" },
+		{ 1, "ns" },
+	};
+	size_t i = 0;
+
+	while (ns % units[i].ns != 0)
+		i++;
+	snprintf(to, 32, "%" PRIu64 "%s", ns / units[i].ns, units[i].name);
+	return to;
+}
+
+static const char *
+retention_text(const json_t *topic, char to[80])
+{
+	uint64_t bytes = number_of(topic, "retention_bytes");
+	uint64_t ns = number_of(topic, "retention_ns");
+	char a[32], b[32];
+
+	if (bytes == 0 && ns == 0)
+		return "all";
+	snprintf(to, 80, "%s%s%s", bytes != 0 ? bytes_text(bytes, a) : "",
+		 bytes != 0 && ns != 0 ? "," : "", ns != 0 ? duration_text(ns, b) : "");
+	return to;
+}
+
+static int
+print_json(json_t *json)
+{
+	int r;
+
+	json_object_del(json, "ok");
+	r = json_dumpf(json, stdout, JSON_INDENT(2));
+	putchar('\n');
+	return r == 0 && fflush(stdout) == 0 ? HFB_EXIT_OK : HFB_EXIT_FAILED;
+}
+
+static void
+print_list(const json_t *answer)
+{
+	const json_t *topics = json_object_get(answer, "topics"), *topic;
+	int width = (int)strlen("TOPIC");
+	size_t i;
+
+	json_array_foreach(topics, i, topic)
+	{
+		int n = (int)strlen(text_of(topic, "name"));
+
+		width = n > width ? n : width;
+	}
+	printf("%-*s  PARTITIONS  COMMIT    RETENTION   STATE\n", width, "TOPIC");
+	json_array_foreach(topics, i, topic)
+	{
+		char retention[80];
+
+		printf("%-*s  %10" PRIu64 "  %-8s  %-10s  %s%s\n", width, text_of(topic, "name"),
+		       number_of(topic, "partitions"), text_of(topic, "commit"),
+		       retention_text(topic, retention), text_of(topic, "state"),
+		       json_is_true(json_object_get(topic, "feed")) ? ", of a feed" : "");
+	}
+}
+
+static uint64_t
+offset_of(const json_t *partition, const char *mark)
+{
+	return number_of(json_object_get(partition, mark), "offset");
+}
+
+static void
+print_describe(const json_t *answer)
+{
+	const json_t *topic = json_object_get(answer, "topic");
+	const json_t *partitions = json_object_get(answer, "partitions"), *partition;
+	uint64_t segment = number_of(topic, "segment_bytes"), ring = number_of(topic, "ring_bytes");
+	char text[80], created[64];
+	size_t i;
+
+	hfb_clock_format(number_of(topic, "created_ns"), created, sizeof(created));
+	printf("topic       %s\n", text_of(topic, "name"));
+	printf("uuid        %s\n", text_of(topic, "uuid"));
+	printf("created     %s%s\n", created,
+	       json_is_true(json_object_get(topic, "feed")) ? " by a feed" : "");
+	printf("version     %" PRIu64 "\n", number_of(topic, "version"));
+	printf("partitions  %" PRIu64 "\n", number_of(topic, "partitions"));
+	printf("commit      %s\n", text_of(topic, "commit"));
+	printf("retention   %s\n", retention_text(topic, text));
+	printf("segment     %s\n", segment != 0 ? bytes_text(segment, text) : "default");
+	printf("ring        %s\n", ring != 0 ? bytes_text(ring, text) : "default");
+	printf("state       %s\n", text_of(topic, "state"));
+	if (json_object_get(topic, "refusal") != NULL)
+		printf("refused     %s\n", text_of(topic, "refusal"));
+	if (!json_is_true(json_object_get(answer, "running"))) {
+		printf("\nhfbusd does not run: positions are not known.\n");
+		return;
+	}
+	printf("\nPARTITION  CORE  STATE     OFFSETS: START    COMMITTED      DURABLE     RECEIVED"
+	       "      KEPT      RING   SEGMENT\n");
+	json_array_foreach(partitions, i, partition)
+	{
+		char kept[32], rings[32], segments[32];
+
+		printf("%9" PRIu64 "  %4" PRIu64 "  %-8s  %14" PRIu64 " %12" PRIu64 " %12" PRIu64
+		       " %12" PRIu64 "  %8s  %8s  %8s\n",
+		       number_of(partition, "partition"), number_of(partition, "core"),
+		       text_of(partition, "state"), offset_of(partition, "start"),
+		       offset_of(partition, "committed"), offset_of(partition, "durable"),
+		       offset_of(partition, "received"),
+		       bytes_text(number_of(partition, "kept_bytes"), kept),
+		       bytes_text(number_of(partition, "ring_bytes"), rings),
+		       bytes_text(number_of(partition, "segment_bytes"), segments));
+	}
+}
+
+/* The commands --------------------------------------------------------------- */
+
+struct topic_options {
+	json_t *settings; /* of create */
+	const char *data;
+	bool json;
+};
+
+static int
+finish(json_t *answer, const struct hfb_err *err)
+{
+	if (answer == NULL)
+		return hfb_cli_fail(COMMAND, err);
+	json_decref(answer);
+	return fflush(stdout) == 0 ? HFB_EXIT_OK : HFB_EXIT_FAILED;
+}
+
+static int
+create(struct control *c, const char *name, const struct topic_options *o)
+{
+	json_t *request = json_copy(o->settings);
+	struct hfb_err err = { 0 };
+	json_t *answer;
+
+	json_object_set_new(request, "op", json_string("topic.create"));
+	if (json_object_set_new(request, "name", json_string(name)) < 0)
+		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
+	answer = err.code == 0 ? ask(c, request, &err) : NULL;
+	if (answer != NULL && o->json)
+		print_json(answer);
+	else if (answer != NULL)
+		printf("topic %s created\n", name);
+	return finish(answer, &err);
+}
+
+static int delete (struct control *c, const char *name, const struct topic_options *o)
+{
+	struct hfb_err err = { 0 };
+	json_t *answer = ask(c, json_pack("{s:s, s:s}", "op", "topic.delete", "name", name), &err);
+
+	if (answer != NULL && o->json)
+		print_json(answer);
+	else if (answer != NULL)
+		printf("topic %s deleted\n", name);
+	return finish(answer, &err);
+}
+
+static int
+list(struct control *c, const char *name, const struct topic_options *o)
+{
+	struct hfb_err err = { 0 };
+	json_t *answer =
+		ask_all(c, json_pack("{s:s}", "op", "topic.list"), "topics", "after", &err);
+
+	(void)name;
+	if (answer != NULL && o->json)
+		print_json(answer);
+	else if (answer != NULL)
+		print_list(answer);
+	return finish(answer, &err);
+}
+
+static int
+describe(struct control *c, const char *name, const struct topic_options *o)
+{
+	struct hfb_err err = { 0 };
+	json_t *request = json_pack("{s:s, s:s}", "op", "topic.describe", "name", name);
+	json_t *answer = request != NULL ? ask_all(c, request, "partitions", "first", &err) : NULL;
+
+	if (request == NULL)
+		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
+	if (answer != NULL && o->json)
+		print_json(answer);
+	else if (answer != NULL)
+		print_describe(answer);
+	return finish(answer, &err);
+}
+
+static const struct {
+	const char *name;
+	bool named;
+	int (*run)(struct control *c, const char *name, const struct topic_options *o);
+} verbs[] = {
+	{ "create", true, create },
+	{ "list", false, list },
+	{ "describe", true, describe },
+	{ "delete", true, delete },
+};
+#define VERBS (sizeof(verbs) / sizeof(verbs[0]))
+
+enum { PARTITIONS = 256, COMMIT, RETENTION_BYTES, RETENTION_TIME, RING, SEGMENT };
+
+static const struct option options[] = {
+	{ "partitions", required_argument, NULL, PARTITIONS },
+	{ "commit", required_argument, NULL, COMMIT },
+	{ "retention-bytes", required_argument, NULL, RETENTION_BYTES },
+	{ "retention-time", required_argument, NULL, RETENTION_TIME },
+	{ "ring-bytes", required_argument, NULL, RING },
+	{ "segment-bytes", required_argument, NULL, SEGMENT },
+	{ "json", no_argument, NULL, 'j' },
+	{ "data", required_argument, NULL, 'd' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* A setting of create. hfbus-control checks ranges; here only what is no number. */
+static int
+setting(json_t *settings, int option, const char *text)
+{
+	static const char *const members[] = { "partitions",   "commit",     "retention_bytes",
+					       "retention_ns", "ring_bytes", "segment_bytes" };
+	const char *member = members[option - PARTITIONS];
+	const char *name = options[option - PARTITIONS].name;
+	uint64_t value = 0;
+	int r;
+
+	if (option == COMMIT)
+		return json_object_set_new(settings, member, json_string(text)) < 0 ? -EINVAL : 0;
+	if (option == PARTITIONS)
+		r = hfb_number_parse(text, &value);
+	else if (option == RETENTION_TIME)
+		r = hfb_duration_parse(text, &value);
+	else
+		r = hfb_bytes_parse(text, &value);
+	if (r == 0 && value > INT64_MAX)
+		r = -ERANGE;
+	if (r < 0) {
+		hfb_cli_usage(COMMAND, "--%s: '%s' is not %s", name, text,
+			      option == PARTITIONS	 ? "a number"
+			      : option == RETENTION_TIME ? "a time such as 7d, 12h or 90s"
+							 : "a size such as 64M or 10G");
+		return r;
+	}
+	return json_object_set_new(settings, member, json_integer((json_int_t)value));
+}
+
+/* 0 to go on, else an exit code + 1. */
+static int
+read_options(int argc, char **argv, struct topic_options *o)
+{
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case 'h':
+			help();
+			return HFB_EXIT_OK + 1;
+		case 'j':
+			o->json = true;
+			break;
+		case 'd':
+			o->data = optarg;
+			break;
+		case '?':
+			return hfb_cli_usage(COMMAND, "see the options above") + 1;
+		default:
+			if (setting(o->settings, option, optarg) < 0)
+				return HFB_EXIT_USAGE + 1;
+		}
+	}
+	return 0;
+}
+
+static int
+run(int argc, char **argv, struct topic_options *o)
+{
+	static struct control control = { .fd = -1 };
+	const char *name = argc - optind > 1 ? argv[optind + 1] : NULL;
+	struct hfb_err err = { 0 };
+	size_t verb = 0;
+	int r;
+
+	if (optind == argc)
+		return hfb_cli_usage(COMMAND, "create, list, describe or delete?");
+	while (verb < VERBS && strcmp(argv[optind], verbs[verb].name) != 0)
+		verb++;
+	if (verb == VERBS)
+		return hfb_cli_usage(COMMAND,
+				     "no '%s'; there are create, list, describe and delete",
+				     argv[optind]);
+	if (verbs[verb].named != (name != NULL) || argc - optind > 2)
+		return hfb_cli_usage(COMMAND, "%s takes %s", verbs[verb].name,
+				     verbs[verb].named ? "one topic's name" : "no name");
+	if (verb != 0 && json_object_size(o->settings) != 0)
+		return hfb_cli_usage(COMMAND, "settings go with create only");
+	r = control_connect(&control, o->data, &err);
+	r = r < 0 ? hfb_cli_fail(COMMAND, &err) : verbs[verb].run(&control, name, o);
+	if (control.fd >= 0)
+		close(control.fd);
+	return r;
+}
+
+int
+hfb_cmd_topic(int argc, char **argv)
+{
+	struct topic_options o = { .settings = json_object() };
+	int r = read_options(argc, argv, &o);
+
+	if (r == 0)
+		r = run(argc, argv, &o);
+	else
+		r--;
+	json_decref(o.settings);
+	return r;
+}
