@@ -255,7 +255,7 @@ void
 hfb_binding_refuse(struct hfb_core *core, struct hfb_binding *b, uint16_t code, uint64_t expected)
 {
 	b->used_ns = core->now_ns;
-	if (b->sequence[0] != expected && code == HFB_WIRE_SEQUENCE_GAP) {
+	if (expected != UINT64_MAX && b->sequence[0] != expected) {
 		b->sequence[0] = expected;
 		b->resync = true;
 	}

@@ -295,7 +295,8 @@ icmp_answer(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame
 		core->stats[HFB_STAT_DROP_IP_PROTOCOL]++;
 		return;
 	}
-	if (!port_owns(port, ip + 16) || (frame[6] & 1) != 0) {
+	/* an echo that many hear, or that came from a group, is how floods are multiplied */
+	if (!port_owns(port, ip + 16) || (frame[0] & 1) != 0 || (frame[6] & 1) != 0) {
 		core->stats[HFB_STAT_DROP_NOT_OURS]++;
 		return;
 	}

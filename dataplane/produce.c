@@ -17,7 +17,12 @@
 _Static_assert(sizeof(struct hfb_frame_produce) == 56, "fixed by the protocol");
 _Static_assert(sizeof(struct hfb_wire_ack) == 64, "fixed by the protocol");
 
-/* Refuse a frame: by its binding when there is one, else by an entry of its own. */
+/*
+ * Refuse a frame: by its binding when there is one, else by an entry of its own.
+ * @expected is what the log says comes next, never a guess from the frame: the
+ * producer takes it for received. EXPECTED_UNKNOWN before the log was asked.
+ */
+#define EXPECTED_UNKNOWN UINT64_MAX
 static void
 refuse(struct hfb_core *core, struct hfb_session *session, const struct hfb_frame_produce *head,
        struct hfb_partition *partition, enum hfb_wire_code code, uint64_t expected)
@@ -27,6 +32,8 @@ refuse(struct hfb_core *core, struct hfb_session *session, const struct hfb_fram
 		.partition = head->partition,
 		.code = (uint16_t)code,
 		.producer_epoch = head->producer_epoch,
+		/* the same for all partitions of a run; older ones are not listened to */
+		.leader_epoch = core->node->leader_epoch,
 		.producer_id = head->producer_id,
 		.base_offset = HFB_OFFSET_UNKNOWN,
 	};
@@ -37,9 +44,8 @@ refuse(struct hfb_core *core, struct hfb_session *session, const struct hfb_fram
 		hfb_binding_refuse(core, binding, (uint16_t)code, expected);
 		return;
 	}
-	if (partition != NULL)
-		ack.leader_epoch = hfb_log_epoch(partition->log);
-	ack.sequence[HFB_STAGE_RECEIVED] = expected;
+	if (expected != EXPECTED_UNKNOWN)
+		ack.sequence[HFB_STAGE_RECEIVED] = expected;
 	hfb_ack_loose(core, session, &ack);
 }
 
@@ -113,7 +119,7 @@ offset_answer(struct hfb_core *core, struct hfb_session *session, struct hfb_bin
 	struct hfb_wire_ack ack = {
 		.partition = partition->handle,
 		.producer_epoch = binding->producer_epoch,
-		.leader_epoch = hfb_log_epoch(partition->log),
+		.leader_epoch = core->node->leader_epoch,
 		.credit_bytes = hfb_ack_credit(partition),
 		.producer_id = binding->producer_id,
 		.base_offset = base_offset,
@@ -219,7 +225,7 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session,
 	partition = hfb_partition_get(core->node, head.partition);
 	if (partition == NULL || (partition->core == core->id && partition->detaching)) {
 		core->stats[HFB_STAT_PRODUCE_REFUSED_PARTITION]++;
-		refuse(core, session, &head, NULL, HFB_WIRE_NO_PARTITION, head.base_sequence);
+		hfb_session_error(core, session, head.frame.packet, HFB_WIRE_NO_PARTITION);
 		return;
 	}
 	if (partition->core != core->id) {
@@ -228,14 +234,14 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session,
 	}
 	if (!head_good(&head, records_bytes)) {
 		core->stats[HFB_STAT_DROP_BATCH_FRAMING]++;
-		refuse(core, session, &head, NULL, HFB_WIRE_BAD_BATCH, head.base_sequence);
+		hfb_session_error(core, session, head.frame.packet, HFB_WIRE_BAD_BATCH);
 		return;
 	}
 	/* there is no mirror yet, and a stage that cannot be reached is never promised */
 	if ((head.flags & HFB_PRODUCE_ACK_STAGE) > HFB_STAGE_DURABLE) {
 		core->stats[HFB_STAT_PRODUCE_REFUSED_STAGE]++;
 		refuse(core, session, &head, partition, HFB_WIRE_STAGE_UNAVAILABLE,
-		       head.base_sequence);
+		       EXPECTED_UNKNOWN);
 		return;
 	}
 	if (packet != NULL && packet->port_time_ns != 0 &&
@@ -244,7 +250,7 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session,
 	size = HFB_BATCH_HEADER_BYTES + records_bytes + (port_time_ns != 0 ? EXTENSION_BYTES : 0);
 	if (size < records_bytes || size > hfb_log_batch_bytes_max(partition->log)) {
 		core->stats[HFB_STAT_PRODUCE_REFUSED_LARGE]++;
-		refuse(core, session, &head, partition, HFB_WIRE_TOO_LARGE, head.base_sequence);
+		refuse(core, session, &head, partition, HFB_WIRE_TOO_LARGE, EXPECTED_UNKNOWN);
 		return;
 	}
 

@@ -223,7 +223,7 @@ void hfb_binding_appended(struct hfb_core *core, struct hfb_binding *binding, ui
 void hfb_binding_epoch(struct hfb_binding *binding, uint16_t producer_epoch);
 /* The log has all below @expected already; say which of it is durable. */
 void hfb_binding_duplicate(struct hfb_core *core, struct hfb_binding *binding, uint64_t expected);
-/* Nothing was appended; tell the producer @code and what is expected. */
+/* Nothing was appended; tell the producer @code and what is expected (UINT64_MAX: not known). */
 void hfb_binding_refuse(struct hfb_core *core, struct hfb_binding *binding, uint16_t code,
 			uint64_t expected);
 /* It wants an ACK entry this turn. */

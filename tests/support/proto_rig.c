@@ -266,7 +266,8 @@ rig_open(struct rig *rig)
 	rig->node->cores_count = 2;
 	rig->node->ports_count = 1;
 	rig->node->ports[0].config = &rig->config.ports[0];
-	rig->node->broker_epoch = 9;
+	rig->node->broker_epoch = 3;
+	rig->node->leader_epoch = 3;
 	memset(rig->node->secret, 0x5a, sizeof(rig->node->secret));
 	rig->core.node = rig->node;
 	rig->core.stats = rig->stats;
