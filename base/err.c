@@ -15,6 +15,7 @@ err_text_clean(char *text)
 	}
 }
 
+#undef hfb_err_set
 int
 hfb_err_set(struct hfb_err *err, int code, const char *format, ...)
 {
