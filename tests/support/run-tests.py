@@ -20,7 +20,7 @@ SANITIZER_ARGS = ["-Djemalloc=disabled", "-Db_lundef=false", "-Dmode=developer",
 LANES = {
     "normal": ("", None, [], [], []),
     "sanitize": ("-sanitize", None, ["-Db_sanitize=address,undefined"] + SANITIZER_ARGS,
-                 ["unit_tests", "fuzz_targets"], ["--suite", "unit", "-t", "4"]),
+                 [], ["--suite", "unit", "-t", "4"]),
     "tsan": ("-tsan", None, ["-Db_sanitize=thread"] + SANITIZER_ARGS,
              ["tsan_tests"], ["--suite", "tsan", "-t", "4"]),
     "clang": ("-clang", "clang", ["-Dwerror=true", "-Dmode=developer"], [], None),
