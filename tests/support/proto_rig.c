@@ -88,6 +88,8 @@ hfb_log_sequence_check(struct hfb_log *log, uint64_t producer_id, uint16_t produ
 		return base_sequence + count <= next ? HFB_SEQUENCE_DUPLICATE : HFB_SEQUENCE_GAP;
 	}
 	*ret_expected = 0;
+	if (log->producers[RIG_PRODUCERS - 1].producer_id != 0)
+		return HFB_SEQUENCE_TOO_MANY;
 	return base_sequence == 0 ? HFB_SEQUENCE_NEXT : HFB_SEQUENCE_UNKNOWN;
 }
 
