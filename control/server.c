@@ -16,6 +16,7 @@
 #define TICK_MS	       500u
 #define SEND_TICKS_MAX 10u
 #define BACKLOG	       128
+#define ACCEPTS_MAX    32u
 
 struct server_poll {
 	uv_poll_t poll; /* first */
@@ -193,7 +194,8 @@ place(struct hfb_server *server)
 	return oldest;
 }
 
-static void
+/* False: nobody more to accept now. */
+static bool
 accept_one(struct hfb_server *server)
 {
 	int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -205,22 +207,23 @@ accept_one(struct hfb_server *server)
 			uv_poll_stop(&server->listener->poll);
 			server->accepting = false;
 		}
-		return;
+		return false;
 	}
 	c = place(server);
 	if (c == NULL) {
 		close(fd);
-		return;
+		return true;
 	}
 	c->poll = poll_create(server, fd, (uint32_t)(c - server->clients));
 	if (c->poll == NULL) {
 		close(fd);
-		return;
+		return true;
 	}
 	c->fd = fd;
 	c->state = IDLE;
 	c->active = ++server->activity;
 	client_watch(c);
+	return true;
 }
 
 static void
@@ -231,7 +234,8 @@ ready(uv_poll_t *handle, int status, int events)
 	struct client *c;
 
 	if (p->slot == LISTENER) {
-		accept_one(server);
+		for (uint32_t i = 0; i < ACCEPTS_MAX && accept_one(server); i++)
+			;
 		return;
 	}
 	c = &server->clients[p->slot];
