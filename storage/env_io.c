@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct uring {
@@ -110,9 +111,11 @@ hfb_uring_enable(struct hfb_io *io)
 	int r;
 
 	if (u->disabled) {
-		r = io_uring_enable_rings(&u->ring);
+		/* Not io_uring_enable_rings(): liburing 2.3's shared library does not export it. */
+		r = (int)syscall(__NR_io_uring_register, u->ring.ring_fd,
+				 IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 		if (r < 0)
-			return r;
+			return -errno;
 		u->disabled = false;
 	}
 	/* spares the kernel a look-up of the ring's own fd at each entry */

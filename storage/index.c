@@ -64,10 +64,6 @@ hfb_index_by_offset(const struct hfb_index *index, uint64_t offset,
 	}
 	if (low == 0)
 		return false;
-	/* Control batches share their offset with the event after them; the first
-	 * of equal entries serves both. */
-	while (low > 1 && index->entries[low - 2].offset == offset)
-		low--;
 	*ret_entry = index->entries[low - 1];
 	return true;
 }

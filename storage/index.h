@@ -62,7 +62,8 @@ hfb_index_add(struct hfb_index *index, uint64_t position, uint64_t offset, uint6
 	__atomic_store_n(&index->count, index->count + 1, __ATOMIC_RELEASE);
 }
 
-/* Start scanning where? The last entry whose offset is <= @offset. False: none. */
+/* Start scanning where? The last entry whose offset is <= @offset: the event is in that
+ * batch or behind it (of batches with one offset only the last holds events). False: none. */
 bool hfb_index_by_offset(const struct hfb_index *index, uint64_t offset,
 			 struct hfb_index_entry *ret_entry);
 /* The last entry whose timestamp is < @timestamp_ns, else the first. False: empty. */

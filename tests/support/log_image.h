@@ -195,6 +195,19 @@ log_image_gap(struct log_image *image, uint64_t stream, uint64_t first, uint64_t
 	return log_image_put(image, b, NULL, 0, &c, sizeof(c));
 }
 
+/* Events and padding up to the image's end, whatever is left; adds to *@count. */
+static inline uint64_t log_image_padding(struct log_image *image);
+static inline void
+log_image_padding_all(struct log_image *image, uint32_t *count)
+{
+	while (image->base + image->capacity - image->position > HFB_BATCH_BYTES_MAX) {
+		log_image_events(image, 0, 1, 1000);
+		++*count;
+	}
+	log_image_padding(image);
+	++*count;
+}
+
 /* Padding up to the image's end. */
 static inline uint64_t
 log_image_padding(struct log_image *image)
