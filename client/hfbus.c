@@ -12,6 +12,7 @@ static const struct hfb_cli_command commands[] = {
 	{ "up", "run a bus in the foreground", hfb_cmd_up },
 	{ "topic", "create, list, describe and delete topics", hfb_cmd_topic },
 	{ "publish", "send events, one a line from standard input", hfb_cmd_publish },
+	{ "consume", "write a topic's events to standard output", hfb_cmd_consume },
 };
 #define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))
 

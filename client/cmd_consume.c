@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_consume.c - hfbus consume: a topic's events on standard output.
+ *
+ * Output is collected and written in large pieces while there is more to read, and
+ * at once when reading has to wait.
+ */
+#include "cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <hfbus/hfbus.h>
+
+#include "clock.h"
+#include "connection.h"
+#include "json_line.h"
+#include "units.h"
+
+#define WRITE_BYTES (256u * 1024u)
+
+enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_RAW };
+
+struct consume {
+	struct hfb_sub_config config;
+	const char *topic;
+	enum format format;
+	bool until_end, quiet;
+	uint64_t count_max, count;
+	uint64_t gaps, marks, corrupt;
+	uint64_t began_ns;
+	struct hfb_sub **subs;
+	bool *ended;
+	uint32_t subs_count, ended_count;
+	struct hfb_text out;
+	bool broken;		/* the reader of our output is gone */
+};
+
+static void
+help(void)
+{
+	printf("Usage: hfbus consume TOPIC [OPTION]...\n"
+	       "Write TOPIC's events to standard output.\n\n"
+	       "  --partition N     only this one (else all)\n"
+	       "  --from WHERE      earliest, latest, an OFFSET, @RFC3339 or @NS (UTC, when received);\n"
+	       "                    default latest, with --until-end earliest\n"
+	       "  --count N         end after N events\n"
+	       "  --until-end       end at what is committed when it gets there\n"
+	       "  --format FORMAT   text (value and a newline), json (a line each), raw (values only)\n"
+	       "  --udp HOST:PORT   over UDP instead of shared memory\n"
+	       "  --wait DURATION   how long to go on without an hfbusd; default 30s\n"
+	       "  --stats           more figures in the summary\n"
+	       "  --quiet           no summary on standard error\n"
+	       "  --data DIR        data folder of the bus\n"
+	       "  --help            this text\n\n"
+	       "Marks (truncated, lapped, retired, corrupt) are told on standard error and, as JSON,\n"
+	       "in their place. Exit status: 0 ok, 1 failed or something was corrupt, 2 wrong usage,\n"
+	       "130 interrupted.\n");
+}
+
+static int
+from_parse(struct consume *c, const char *text)
+{
+	if (strcmp(text, "earliest") == 0) {
+		c->config.from = HFB_SUB_EARLIEST;
+	} else if (strcmp(text, "latest") == 0) {
+		c->config.from = HFB_SUB_LATEST;
+	} else if (text[0] == '@') {
+		c->config.from = HFB_SUB_TIME;
+		if (hfb_number_parse(text + 1, &c->config.value) < 0 &&
+		    hfb_clock_parse(text + 1, &c->config.value) < 0)
+			return -EINVAL;
+	} else {
+		c->config.from = HFB_SUB_OFFSET;
+		if (hfb_number_parse(text, &c->config.value) < 0)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static int
+output_write(struct consume *c, struct hfb_err *err)
+{
+	size_t done = 0;
+
+	if (c->out.failed)
+		return hfb_err_set(err, -ENOMEM, "out of memory");
+	while (done < c->out.used) {
+		ssize_t n = write(STDOUT_FILENO, c->out.bytes + done, c->out.used - done);
+
+		if (n > 0) {
+			done += (size_t)n;
+		} else if (n < 0 && errno == EAGAIN) {
+			struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+			poll(&p, 1, 100);
+		} else if (n < 0 && errno == EINTR) {
+			if (hfb_cli_stop)
+				break;
+		} else {
+			c->broken = errno == EPIPE;
+			c->out.used = 0;
+			return hfb_err_set(err, -errno, "cannot write the output: %s", strerror(errno));
+		}
+	}
+	c->out.used = 0;
+	return 0;
+}
+
+static void
+mark_tell(struct consume *c, const struct hfb_item *item)
+{
+	char offset[32] = "the next offset there is";
+
+	c->marks++;
+	if (item->mark.to_offset != UINT64_MAX)
+		snprintf(offset, sizeof(offset), "offset %" PRIu64, item->mark.to_offset);
+	switch (item->kind) {
+	case HFB_ITEM_TRUNCATED:
+		fprintf(stderr, "hfbus consume: %s/%u: truncated: epoch %u ends at position %" PRIu64
+			" (%s); what was read after it is not in the log any more\n", c->topic,
+			item->partition, item->mark.epoch, item->mark.to_position, offset);
+		break;
+	case HFB_ITEM_LAPPED:
+		fprintf(stderr, "hfbus consume: %s/%u: lapped at offset %" PRIu64
+			": reading goes on from the files\n", c->topic, item->partition,
+			item->mark.from_offset);
+		break;
+	case HFB_ITEM_RETIRED:
+		fprintf(stderr, "hfbus consume: %s/%u: offsets %" PRIu64 " on are gone by retention; "
+			"going on at %s\n", c->topic, item->partition, item->mark.from_offset, offset);
+		break;
+	case HFB_ITEM_CORRUPT:
+		c->corrupt++;
+		fprintf(stderr, "hfbus consume: %s/%u: corrupt: %s at positions %" PRIu64 " to %" PRIu64
+			", from offset %" PRIu64 "; going on at %s\n", c->topic, item->partition,
+			*item->mark.path ? item->mark.path : "bytes", item->mark.from_position,
+			item->mark.to_position, item->mark.from_offset, offset);
+		break;
+	default:
+		break;
+	}
+	if (c->format == FORMAT_JSON)
+		hfb_json_item(&c->out, c->topic, item);
+}
+
+static void
+item_take(struct consume *c, const struct hfb_item *item)
+{
+	switch (item->kind) {
+	case HFB_ITEM_EVENT:
+		c->count++;
+		if (c->format == FORMAT_JSON) {
+			hfb_json_item(&c->out, c->topic, item);
+			break;
+		}
+		hfb_text_add(&c->out, item->event.value, item->event.value_size);
+		if (c->format == FORMAT_TEXT)
+			hfb_text_add(&c->out, "\n", 1);
+		break;
+	case HFB_ITEM_GAP:
+		c->gaps++;
+		if (c->format == FORMAT_JSON)
+			hfb_json_item(&c->out, c->topic, item);
+		else
+			fprintf(stderr, "hfbus consume: %s/%u: offset %" PRIu64 ": gap of %" PRIu64
+				" from sequence %" PRIu64 ", session %s, cause %s\n", c->topic,
+				item->partition, item->offset, item->feed.gap_count,
+				item->feed.sequence, item->feed.session,
+				item->feed.gap_cause == 2 ? "local" : "wire");
+		break;
+	default:
+		mark_tell(c, item);
+	}
+}
+
+static int
+subs_open(struct consume *c, struct hfb_bus *bus, bool all, struct hfb_err *err)
+{
+	struct hfb_ipc_topic topic;
+	uint32_t n = 1;
+	int r;
+
+	if (all) {
+		r = hfb_admin_topic_get(bus, c->topic, &topic, err);
+		if (r < 0)
+			return r;
+		n = topic.partitions;
+	}
+	c->subs = calloc(n, sizeof(*c->subs));
+	c->ended = calloc(n, sizeof(*c->ended));
+	if (c->subs == NULL || c->ended == NULL)
+		return hfb_err_set(err, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < n; i++) {
+		if (all)
+			c->config.partition = i;
+		r = hfb_sub_open(bus, &c->config, &c->subs[i], err);
+		if (r < 0)
+			return r;
+		c->subs_count++;
+	}
+	return 0;
+}
+
+static bool
+done(const struct consume *c)
+{
+	return hfb_cli_stop || (c->count_max > 0 && c->count >= c->count_max) ||
+	       (c->until_end && c->ended_count == c->subs_count);
+}
+
+/* One partition's turn: as much as is there, up to a bound when there are others. */
+static int
+turn(struct consume *c, uint32_t i, uint32_t timeout_ms, bool *worked, struct hfb_err *err)
+{
+	uint32_t bound = c->subs_count > 1 ? 4096 : UINT32_MAX;
+	const struct hfb_item *item;
+	int r;
+
+	for (uint32_t n = 0; n < bound && !done(c); n++) {
+		r = hfb_sub_next(c->subs[i], 0, &item, err);
+		if (r == 0 && c->until_end && !c->ended[i] && hfb_sub_at_end(c->subs[i])) {
+			c->ended[i] = true;
+			c->ended_count++;
+			break;
+		}
+		if (r == 0) {
+			if (n > 0 || timeout_ms == 0)
+				break;
+			r = output_write(c, err);
+			if (r < 0)
+				return r;
+			r = hfb_sub_next(c->subs[i], timeout_ms, &item, err);
+			if (r == 0)
+				break;
+		}
+		if (r < 0)
+			return r;
+		*worked = true;
+		item_take(c, item);
+		if (c->out.used >= WRITE_BYTES) {
+			r = output_write(c, err);
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
+}
+
+static int
+run(struct consume *c, struct hfb_err *err)
+{
+	int r;
+
+	while (!done(c)) {
+		bool worked = false;
+
+		for (uint32_t i = 0; i < c->subs_count; i++) {
+			if (c->ended[i])
+				continue;
+			/* a lone one may wait inside; Ctrl-C is looked at in between */
+			r = turn(c, i, c->subs_count == 1 ? (c->until_end ? 5 : 100) : 0, &worked, err);
+			if (r < 0)
+				return r;
+		}
+		if (!worked && c->subs_count > 1) {
+			r = output_write(c, err);
+			if (r < 0)
+				return r;
+			if (!done(c))
+				usleep(500);
+		}
+	}
+	return 0;
+}
+
+static void
+summary(struct consume *c, bool stats)
+{
+	double seconds = (double)(hfb_now_ns() - c->began_ns) / 1e9;
+	struct hfb_sub_stats sum = { 0 };
+	char rate[16];
+
+	for (uint32_t i = 0; i < c->subs_count; i++) {
+		struct hfb_sub_stats s;
+
+		hfb_sub_stats_get(c->subs[i], &s);
+		sum.bytes += s.bytes;
+		sum.ring_reads += s.ring_reads;
+		sum.file_reads += s.file_reads;
+		sum.lapped += s.lapped;
+		sum.truncated += s.truncated;
+		sum.retired += s.retired;
+		sum.corrupt += s.corrupt;
+		sum.reconnects += s.reconnects;
+		sum.udp_reasks += s.udp_reasks;
+		sum.udp_datagrams += s.udp_datagrams;
+		sum.udp_duplicates += s.udp_duplicates;
+	}
+	fprintf(stderr, "%" PRIu64 " events from %s in %.3f s (%s/s), %" PRIu64 " gaps, %" PRIu64
+		" corrupt\n", c->count, c->topic, seconds,
+		hfb_cli_short(seconds > 0 ? (double)c->count / seconds : 0, rate, sizeof(rate)),
+		c->gaps, sum.corrupt);
+	if (stats)
+		fprintf(stderr, "%" PRIu64 " bytes of log, %" PRIu64 " ring reads, %" PRIu64
+			" file reads, %" PRIu64 " lapped, %" PRIu64 " truncated, %" PRIu64
+			" retired, %" PRIu64 " reconnects, %" PRIu64 " datagrams, %" PRIu64
+			" asked again, %" PRIu64 " double\n", sum.bytes, sum.ring_reads,
+			sum.file_reads, sum.lapped, sum.truncated, sum.retired, sum.reconnects,
+			sum.udp_datagrams, sum.udp_reasks, sum.udp_duplicates);
+}
+
+int
+hfb_cmd_consume(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "partition", required_argument, NULL, 'p' }, { "from", required_argument, NULL, 'f' },
+		{ "count", required_argument, NULL, 'n' },     { "until-end", no_argument, NULL, 'e' },
+		{ "format", required_argument, NULL, 'F' },    { "udp", required_argument, NULL, 'u' },
+		{ "wait", required_argument, NULL, 'w' },      { "stats", no_argument, NULL, 's' },
+		{ "quiet", no_argument, NULL, 'q' },	       { "data", required_argument, NULL, 'd' },
+		{ "help", no_argument, NULL, 'h' },	       { NULL, 0, NULL, 0 },
+	};
+	struct hfb_bus_config bus_config = { 0 };
+	struct consume c = { .config = { .from = HFB_SUB_LATEST } };
+	bool all = true, from_given = false, stats = false;
+	struct hfb_bus *bus = NULL;
+	struct hfb_err err = { 0 };
+	uint64_t n;
+	int o, r, w;
+
+	while ((o = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		switch (o) {
+		case 'p':
+			if (hfb_cli_number("consume", "--partition", optarg,
+					   HFB_TOPIC_PARTITIONS_MAX - 1, &n) < 0)
+				return HFB_EXIT_USAGE;
+			c.config.partition = (uint32_t)n;
+			all = false;
+			break;
+		case 'f':
+			if (from_parse(&c, optarg) < 0)
+				return hfb_cli_usage("consume", "--from is earliest, latest, an offset, "
+						     "@RFC3339 or @NS, not '%s'", optarg);
+			from_given = true;
+			break;
+		case 'n':
+			if (hfb_cli_number("consume", "--count", optarg, UINT64_MAX, &c.count_max) < 0)
+				return HFB_EXIT_USAGE;
+			if (c.count_max == 0)
+				return hfb_cli_usage("consume", "--count is at least 1");
+			break;
+		case 'e':
+			c.until_end = true;
+			break;
+		case 'F':
+			if (strcmp(optarg, "text") == 0)
+				c.format = FORMAT_TEXT;
+			else if (strcmp(optarg, "json") == 0)
+				c.format = FORMAT_JSON;
+			else if (strcmp(optarg, "raw") == 0)
+				c.format = FORMAT_RAW;
+			else
+				return hfb_cli_usage("consume", "--format is text, json or raw, not '%s'",
+						     optarg);
+			break;
+		case 'u':
+			bus_config.udp = optarg;
+			break;
+		case 'w':
+			if (hfb_duration_parse(optarg, &n) < 0)
+				return hfb_cli_usage("consume", "--wait is a duration like 500ms or 10s, "
+						     "not '%s'", optarg);
+			bus_config.reconnect_ms = n / 1000000 >= UINT32_MAX ? UINT32_MAX :
+						  n < 1000000 ? 1 : (uint32_t)(n / 1000000);
+			break;
+		case 's':
+			stats = true;
+			break;
+		case 'q':
+			c.quiet = true;
+			break;
+		case 'd':
+			bus_config.data_dir = optarg;
+			break;
+		case 'h':
+			help();
+			return fflush(stdout) == 0 ? HFB_EXIT_OK : HFB_EXIT_FAILED;
+		default:
+			return hfb_cli_usage("consume", "wrong option");
+		}
+	}
+	if (optind + 1 != argc)
+		return hfb_cli_usage("consume", optind == argc ? "which TOPIC?" : "one TOPIC only");
+	c.topic = c.config.topic = argv[optind];
+	if (!from_given && c.until_end)
+		c.config.from = HFB_SUB_EARLIEST;
+	hfb_cli_signals();
+	c.began_ns = hfb_now_ns();
+	r = hfb_bus_open(&bus_config, &bus, &err);
+	if (r == 0)
+		r = subs_open(&c, bus, all, &err);
+	if (r == 0)
+		r = run(&c, &err);
+	if (!c.broken) {
+		struct hfb_err write_err;
+
+		w = output_write(&c, &write_err);
+		if (w < 0 && r == 0) {
+			r = w;
+			err = write_err;
+		}
+	}
+	if (!c.quiet && c.subs_count > 0)
+		summary(&c, stats);
+	/* a reader such as head(1) that has enough is no failure of ours to shout about */
+	if (r < 0 && !c.broken)
+		hfb_cli_fail("consume", &err);
+	for (uint32_t i = 0; i < c.subs_count; i++)
+		hfb_sub_close(c.subs[i]);
+	free(c.subs);
+	free(c.ended);
+	hfb_text_fini(&c.out);
+	hfb_bus_close(bus);
+	if (hfb_cli_stop)
+		return HFB_EXIT_INTERRUPTED;
+	return r < 0 || c.corrupt > 0 ? HFB_EXIT_FAILED : HFB_EXIT_OK;
+}

@@ -1,0 +1,608 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sub_local.c - a subscriber's bytes on the same host: the partition's ring while
+ * we are in it, its segment files when we are not.
+ *
+ *	start ........ files ........ intent - ring_bytes .... ring .... committed
+ *
+ * Out of the ring we copy first and then look whether the writer's intent has
+ * passed us: a copy that may have been overwritten is thrown away, and the files
+ * have the same bytes. A file is read up to what is durable.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "sub_private.h"
+
+#define BUFFER_BYTES (HFB_BATCH_BYTES_MAX + HFB_SUB_CHUNK_BYTES)
+#define NO_POSITION UINT64_MAX
+#define HUGE_ALIGN (2u * HFB_MIB)
+#define RING_RETRY_NS 10000000ull
+
+struct hfb_local_source {
+	uint32_t generation;		/* of the bus: handle and ring are of it */
+	bool	 files_only;
+	uint8_t *buffer;
+	/* ring */
+	uint8_t *ring;			/* mapped twice in a row */
+	uint64_t ring_bytes;
+	uint32_t ring_generation;
+	bool	 in_ring;		/* the last bytes came from there */
+	uint64_t ring_asked_ns;
+	uint64_t not_ring_below;	/* distrusted: the files are asked below */
+	/* file */
+	int	 fd;
+	uint64_t file_base, file_end;
+	char	 path[512];
+	uint64_t retried_at;		/* position already read anew; NO_POSITION = none */
+	uint64_t waited_at, waited_since_ns;
+	uint64_t attach_ns;
+};
+
+static const struct hfb_positions *
+positions(const struct hfb_sub *sub)
+{
+	return &sub->bus->positions[sub->handle];
+}
+
+static inline uint64_t
+published(const struct hfb_mark *mark)
+{
+	/* pairs with the owner core's release */
+	return __atomic_load_n(&mark->position, __ATOMIC_ACQUIRE);
+}
+
+/* Ring. -------------------------------------------------------------------------- */
+
+static void
+ring_unmap(struct hfb_local_source *l)
+{
+	if (l->ring != NULL)
+		munmap(l->ring, l->ring_bytes * 2);
+	l->ring = NULL;
+	l->ring_bytes = 0;
+}
+
+/* No ring is no error: the files have everything durable. */
+static void
+ring_map(struct hfb_sub *sub)
+{
+	struct hfb_local_source *l = sub->local;
+	struct hfb_ipc_handle ask = { .handle = sub->handle };
+	struct hfb_ipc_ring answer;
+	size_t size = sizeof(answer), room;
+	uint32_t n = 0;
+	struct hfb_err err;
+	uint8_t *area, *at;
+	int fd;
+
+	ring_unmap(l);
+	l->ring_asked_ns = hfb_now_ns();
+	if (hfb_connection_ask(sub->bus, HFB_IPC_RING_GET, &ask, sizeof(ask), &answer, &size, &fd, 1,
+			       &n, &err) < 0)
+		return;
+	if (n != 1)
+		return;
+	if (size < sizeof(answer) || answer.ring_bytes < 4096 ||
+	    (answer.ring_bytes & (answer.ring_bytes - 1)) != 0) {
+		close(fd);
+		return;
+	}
+	/* both halves aligned for huge pages, whatever the memfd is made of */
+	room = answer.ring_bytes * 2 + HUGE_ALIGN;
+	area = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (area != MAP_FAILED) {
+		at = (uint8_t *)(((uintptr_t)area + HUGE_ALIGN - 1) & ~(uintptr_t)(HUGE_ALIGN - 1));
+		if (at > area)
+			munmap(area, (size_t)(at - area));
+		munmap(at + answer.ring_bytes * 2, room - (size_t)(at - area) - answer.ring_bytes * 2);
+		if (mmap(at, answer.ring_bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) ==
+			    MAP_FAILED ||
+		    mmap(at + answer.ring_bytes, answer.ring_bytes, PROT_READ,
+			 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+			munmap(at, answer.ring_bytes * 2);
+		} else {
+			l->ring = at;
+			l->ring_bytes = answer.ring_bytes;
+			l->ring_generation = answer.generation;
+		}
+	}
+	close(fd);
+}
+
+/* The owner replaced the ring: we have the old memory, which nobody writes any more. */
+static bool
+ring_current(struct hfb_sub *sub)
+{
+	struct hfb_local_source *l = sub->local;
+	uint32_t generation = __atomic_load_n(&positions(sub)->ring_generation, __ATOMIC_ACQUIRE);
+
+	if (l->ring != NULL && l->ring_generation == generation)
+		return true;
+	if (!sub->bus->up || (l->ring == NULL && hfb_now_ns() - l->ring_asked_ns < RING_RETRY_NS))
+		return false;
+	ring_map(sub);
+	return l->ring != NULL && l->ring_generation == generation;
+}
+
+/* Copy [@position, + @size). 1 done, 0 it is not (any more) there. */
+static int
+ring_copy(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size)
+{
+	struct hfb_local_source *l = sub->local;
+	const struct hfb_positions *p = positions(sub);
+	uint64_t intent = published(&p->intent);
+
+	/* entering needs some distance, else we would be thrown out again at once */
+	if (position > intent || intent - position > (l->in_ring ? l->ring_bytes :
+								   l->ring_bytes - l->ring_bytes / 8))
+		return 0;
+	memcpy(to, l->ring + (position & (l->ring_bytes - 1)), size);
+	/* the copy's loads before the look at intent; pairs with the owner's store of intent
+	 * before it overwrites */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	intent = __atomic_load_n(&p->intent.position, __ATOMIC_RELAXED);
+	if (intent - position > l->ring_bytes)
+		return 0;
+	return __atomic_load_n(&p->ring_generation, __ATOMIC_ACQUIRE) == l->ring_generation;
+}
+
+/* Files. -------------------------------------------------------------------------- */
+
+static void
+file_close(struct hfb_local_source *l)
+{
+	if (l->fd >= 0)
+		close(l->fd);
+	l->fd = -1;
+	l->file_base = l->file_end = 0;
+}
+
+/* 0, -ENODATA below start, -ENOTCONN, or why it cannot be had. */
+static int
+file_open(struct hfb_sub *sub, uint64_t position, struct hfb_err *err)
+{
+	struct hfb_local_source *l = sub->local;
+	struct hfb_ipc_read ask = { .handle = sub->handle, .position = position };
+	struct hfb_ipc_segment answer;
+	size_t size = sizeof(answer);
+	uint32_t n = 0;
+	int fd, r;
+
+	file_close(l);
+	r = hfb_connection_ask(sub->bus, HFB_IPC_SEGMENT_GET, &ask, sizeof(ask), &answer, &size, &fd, 1,
+			       &n, err);
+	if (r < 0)
+		return r;
+	if (size < sizeof(answer) || n != 1) {
+		if (n == 1)
+			close(fd);
+		return hfb_err_set(err, -EPROTO, "hfbusd's answer about a segment is not understood");
+	}
+	l->fd = fd;
+	l->file_base = answer.base_position;
+	l->file_end = answer.base_position + answer.capacity_bytes;
+	if (answer.end_position < l->file_end)
+		l->file_end = answer.end_position;
+	answer.path[sizeof(answer.path) - 1] = '\0';
+	memcpy(l->path, answer.path, sizeof(l->path));
+	return 0;
+}
+
+/*
+ * Read up to @size bytes at @position, which must be durable that far.
+ * Returns how many (a segment's end may cut them), or an error as above.
+ */
+static int64_t
+file_read(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size, struct hfb_err *err)
+{
+	struct hfb_local_source *l = sub->local;
+	uint64_t done = 0;
+	int r;
+
+	if (l->fd < 0 || position < l->file_base || position >= l->file_end) {
+		r = file_open(sub, position, err);
+		if (r < 0)
+			return r;
+		if (position < l->file_base || position >= l->file_end)
+			return -ENODATA;
+	}
+	if (size > l->file_end - position)
+		size = l->file_end - position;
+	while (done < size) {
+		ssize_t n = pread(l->fd, to + done, size - done,
+				  (off_t)(HFB_SEGMENT_HEADER_BYTES + (position - l->file_base) + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return hfb_err_set(err, -EIO, "cannot read %s at position %llu: %s", l->path,
+					   (unsigned long long)(position + done), strerror(errno));
+		if (n == 0)
+			break;
+		done += (uint64_t)n;
+	}
+	/* a file cut short: zeros are no batch, so this is found to be damage */
+	if (done < size)
+		memset(to + done, 0, size - done);
+	return (int64_t)size;
+}
+
+/* Attaching to a run of hfbusd. ------------------------------------------------------ */
+
+static int
+lookup(struct hfb_sub *sub, uint16_t from, uint64_t value, struct hfb_ipc_place_answer *ret,
+       struct hfb_err *err)
+{
+	struct hfb_ipc_lookup ask = {
+		.handle = sub->handle,
+		.from = from,
+		.leader_epoch = sub->epoch,
+		.value = value,
+	};
+	size_t size = sizeof(*ret);
+	int r;
+
+	r = hfb_connection_ask(sub->bus, HFB_IPC_LOOKUP, &ask, sizeof(ask), ret, &size, NULL, 0, NULL,
+			       err);
+	if (r < 0)
+		return r;
+	if (size < sizeof(*ret))
+		return hfb_err_set(err, -EPROTO, "hfbusd's answer about a place is too short");
+	return 0;
+}
+
+static int
+truncated(struct hfb_sub *sub, const struct hfb_place *place)
+{
+	return hfb_sub_mark(sub, HFB_ITEM_TRUNCATED, place->position, place->offset,
+			    place->leader_epoch, NULL);
+}
+
+static int
+retired(struct hfb_sub *sub, uint64_t to, uint64_t to_offset)
+{
+	return hfb_sub_mark(sub, HFB_ITEM_RETIRED, to, to_offset, 0, NULL);
+}
+
+/* Another run: find the partition again and say where we were. */
+static int
+attach_again(struct hfb_sub *sub, struct hfb_err *err)
+{
+	struct hfb_local_source *l = sub->local;
+	struct hfb_partition_address address;
+	struct hfb_ipc_place_answer answer;
+	uint64_t now = hfb_now_ns();
+	int r;
+
+	if (now < l->attach_ns)
+		return HFB_SOURCE_NONE;
+	l->attach_ns = now + 10000000ull;
+	r = hfb_connection_resolve(sub->bus, sub->topic, sub->partition, &address, err);
+	if (r == -ENOTCONN || r == -ETIMEDOUT)
+		return HFB_SOURCE_NONE;
+	if (r < 0)
+		return r;
+	if (memcmp(&address.topic, &sub->uuid, sizeof(sub->uuid)) != 0)
+		return hfb_err_set(err, -ESTALE, "topic %s was deleted and made again", sub->topic);
+	sub->handle = address.handle;
+	r = lookup(sub, HFB_FROM_PLACE, sub->position, &answer, err);
+	if (r == -ENOTCONN || r == -ETIMEDOUT || r == -EAGAIN)
+		return HFB_SOURCE_NONE;
+	if (r < 0)
+		return r;
+	file_close(l);
+	ring_unmap(l);
+	l->ring_asked_ns = 0;
+	l->in_ring = false;
+	l->not_ring_below = 0;
+	l->retried_at = NO_POSITION;
+	l->attach_ns = 0;
+	l->generation = sub->bus->generation;
+	sub->stats.reconnects++;
+	switch (answer.code) {
+	case HFB_WIRE_TRUNCATED:
+		return truncated(sub, &answer.place);
+	case HFB_WIRE_BELOW_START:
+		return retired(sub, answer.place.position, answer.place.offset);
+	default:
+		return HFB_SOURCE_AGAIN;
+	}
+}
+
+/* The source. ------------------------------------------------------------------------- */
+
+static int
+local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
+{
+	struct hfb_local_source *l = sub->local;
+	const struct hfb_positions *p;
+	uint64_t committed, durable, limit, size;
+	int64_t got;
+
+	if (l->generation != sub->bus->generation)
+		return attach_again(sub, err);
+	if (sub->pending_set) {
+		sub->pending_set = false;
+		return sub->pending.code == HFB_WIRE_TRUNCATED ?
+		       truncated(sub, &sub->pending.place) :
+		       retired(sub, sub->pending.place.position, sub->pending.place.offset);
+	}
+	p = positions(sub);
+	committed = published(&p->committed);
+	if (committed <= sub->position) {
+		if (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) == HFB_PARTITION_DELETED)
+			return hfb_err_set(err, -ENOENT, "topic %s was deleted", sub->topic);
+		return HFB_SOURCE_NONE;
+	}
+	size = need > HFB_SUB_CHUNK_BYTES ? need : HFB_SUB_CHUNK_BYTES;
+	if (size > committed - sub->position)
+		size = committed - sub->position;
+	if (size > BUFFER_BYTES)
+		size = BUFFER_BYTES;
+	if (!l->files_only && sub->position >= l->not_ring_below && ring_current(sub)) {
+		if (size <= l->ring_bytes && ring_copy(sub, sub->position, l->buffer, size)) {
+			l->in_ring = true;
+			sub->bytes = l->buffer;
+			sub->bytes_left = size;
+			sub->stats.ring_reads++;
+			return HFB_SOURCE_FILLED;
+		}
+		if (l->in_ring && l->ring != NULL &&
+		    published(&p->intent) - sub->position > l->ring_bytes) {
+			l->in_ring = false;
+			return hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0, NULL);
+		}
+	}
+	durable = published(&p->durable);
+	limit = committed < durable ? committed : durable;
+	if (limit <= sub->position)
+		return HFB_SOURCE_NONE;
+	if (size > limit - sub->position)
+		size = limit - sub->position;
+	got = file_read(sub, sub->position, l->buffer, size, err);
+	if (got == -ENODATA) {
+		uint64_t start = published(&p->start), offset = p->start.offset;
+
+		if (sub->position < start)
+			return retired(sub, start, offset);
+		/* the segment is being sealed or rolled: its end has just been said */
+		file_close(l);
+		return HFB_SOURCE_NONE;
+	}
+	if (got == -ENOTCONN || got == -ETIMEDOUT)
+		return HFB_SOURCE_NONE;
+	if (got < 0)
+		return (int)got;
+	l->in_ring = false;
+	sub->bytes = l->buffer;
+	sub->bytes_left = (uint64_t)got;
+	sub->stats.file_reads++;
+	return HFB_SOURCE_FILLED;
+}
+
+/* Search the committed log behind a damaged place for the next sound batch. */
+static void
+damage_end(struct hfb_sub *sub, uint64_t from, uint64_t *ret_to, uint64_t *ret_offset)
+{
+	struct hfb_local_source *l = sub->local;
+	const struct hfb_positions *p = positions(sub);
+	uint64_t committed = published(&p->committed), at = from;
+	struct hfb_batch_view found;
+	struct hfb_err err;
+
+	while (at < committed) {
+		uint64_t size = committed - at < BUFFER_BYTES ? committed - at : BUFFER_BYTES;
+		uint64_t durable = published(&p->durable);
+		int64_t got = -ENODATA;
+
+		if (at < durable)
+			got = file_read(sub, at, l->buffer, size < durable - at ? size : durable - at,
+					&err);
+		else if (ring_current(sub) && size <= l->ring_bytes &&
+			 ring_copy(sub, at, l->buffer, size))
+			got = (int64_t)size;
+		if (got <= 0)
+			break;
+		if (hfb_batch_search(sub->seed, at, l->buffer, (size_t)got, &found)) {
+			*ret_to = found.position;
+			*ret_offset = found.header.base_offset;
+			return;
+		}
+		/* the last 56 bytes may begin one; at a segment's end nothing goes on */
+		at += at + (uint64_t)got == l->file_end || got <= 56 ? (uint64_t)got :
+								       (uint64_t)got - 56;
+	}
+	*ret_to = committed;
+	*ret_offset = p->committed.offset;
+}
+
+static int
+local_bad(struct hfb_sub *sub, enum hfb_fault fault, const struct hfb_batch_view *view,
+	  struct hfb_err *err)
+{
+	struct hfb_local_source *l = sub->local;
+	const struct hfb_positions *p;
+	uint64_t skip = hfb_sub_batch_skip(fault, view), to, to_offset, start, now = hfb_now_ns();
+	bool from_ring = l->in_ring;
+	char path[512];
+
+	sub->bytes_left = 0;
+	if (l->generation != sub->bus->generation)
+		return HFB_SOURCE_AGAIN;
+	p = positions(sub);
+	start = published(&p->start);
+	if (sub->position < start)
+		return retired(sub, start, p->start.offset);
+	if (from_ring) {
+		/* a ring replaced under us, or not filled so far back: the files have it soon */
+		l->in_ring = false;
+		if (l->waited_at != sub->position) {
+			l->waited_at = sub->position;
+			l->waited_since_ns = now;
+			ring_unmap(l);
+			l->ring_asked_ns = 0;
+			return HFB_SOURCE_AGAIN;
+		}
+		if (sub->position < published(&p->durable)) {
+			l->not_ring_below = sub->position + 1;
+			return HFB_SOURCE_AGAIN;
+		}
+		if (now - l->waited_since_ns < 100000000ull)
+			return HFB_SOURCE_NONE;
+	} else if (l->retried_at != sub->position) {
+		/* once more from the disk itself, through a descriptor opened anew */
+		l->retried_at = sub->position;
+		if (l->fd >= 0)
+			posix_fadvise(l->fd, 0, 0, POSIX_FADV_DONTNEED);
+		file_close(l);
+		return HFB_SOURCE_AGAIN;
+	}
+	/* damage: said with its place, and passed by */
+	memcpy(path, from_ring ? "" : l->path, from_ring ? 1 : sizeof(path));
+	if (skip > 0 && sub->position + skip <= published(&p->committed)) {
+		to = sub->position + skip;
+		to_offset = view->header.base_offset + view->header.count;
+	} else {
+		damage_end(sub, sub->position + 8, &to, &to_offset);
+	}
+	memcpy(l->path, path, sizeof(path));
+	return hfb_sub_mark(sub, HFB_ITEM_CORRUPT, to, to_offset, 0, l->path);
+}
+
+/*
+ * A stream's start is repeated in each segment before its first batch, so it
+ * stands between the segment's base and us.
+ */
+static void
+local_stream_search(struct hfb_sub *sub, uint64_t key)
+{
+	struct hfb_local_source *l = sub->local;
+	uint64_t at, until = sub->view.position, size;
+	uint8_t *chunk;
+	struct hfb_err err;
+
+	if (l->fd < 0 || until < l->file_base || until >= l->file_end) {
+		/* in the ring, where the segment's file has not been needed yet */
+		if (file_open(sub, until, &err) < 0)
+			return;
+	}
+	chunk = malloc(BUFFER_BYTES);
+	if (chunk == NULL)
+		return;
+	for (at = l->file_base; at < until;) {
+		struct hfb_batch_view view;
+		struct hfb_walk walk;
+		enum hfb_fault fault;
+		int64_t got;
+
+		size = until - at < BUFFER_BYTES ? until - at : BUFFER_BYTES;
+		if (at + size <= published(&positions(sub)->durable))
+			got = file_read(sub, at, chunk, size, &err);
+		else
+			got = ring_current(sub) && size <= l->ring_bytes &&
+			      ring_copy(sub, at, chunk, size) ? (int64_t)size : -ENODATA;
+		if (got <= 0)
+			break;
+		hfb_walk_init(&walk, sub->seed, at, chunk, (size_t)got);
+		while ((fault = hfb_walk_next(&walk, HFB_CHECK_PAYLOAD, &view)) == HFB_FAULT_NONE) {
+			if (view.control == HFB_CONTROL_STREAM_START)
+				hfb_sub_stream_learn(sub, &view);
+		}
+		if (walk.position == at)
+			break;
+		at = walk.position;
+		if (fault != HFB_FAULT_END && fault != HFB_FAULT_SHORT)
+			break;
+	}
+	free(chunk);
+	(void)key;
+}
+
+static bool
+local_at_end(struct hfb_sub *sub)
+{
+	return sub->local->generation == sub->bus->generation && !sub->pending_set &&
+	       sub->position >= published(&positions(sub)->committed);
+}
+
+static int
+local_idle(struct hfb_sub *sub, uint64_t now_ns, struct hfb_err *err)
+{
+	int r = hfb_connection_check(sub->bus, now_ns, err);
+
+	if (r == -ENOTCONN)
+		return 0;	/* patience: check says when it ends */
+	return r == -ETIMEDOUT ? -ENOTCONN : r;
+}
+
+static void
+local_close(struct hfb_sub *sub)
+{
+	struct hfb_local_source *l = sub->local;
+
+	if (l == NULL)
+		return;
+	ring_unmap(l);
+	file_close(l);
+	free(l->buffer);
+	free(l);
+	sub->local = NULL;
+}
+
+static const struct hfb_source_ops local_ops = {
+	.fill = local_fill,
+	.bad = local_bad,
+	.stream_search = local_stream_search,
+	.at_end = local_at_end,
+	.idle = local_idle,
+	.close = local_close,
+};
+
+int
+hfb_sub_local_open(struct hfb_sub *sub, const struct hfb_sub_config *config, struct hfb_err *err)
+{
+	struct hfb_ipc_place_answer answer;
+	struct hfb_local_source *l;
+	uint64_t value = config->from == HFB_SUB_PLACE ? config->place.position : config->value;
+	int r;
+
+	l = calloc(1, sizeof(*l));
+	if (l == NULL)
+		return hfb_err_set(err, -ENOMEM, "out of memory");
+	l->fd = -1;
+	l->retried_at = l->waited_at = NO_POSITION;
+	l->files_only = config->files_only != 0;
+	l->generation = sub->bus->generation;
+	sub->local = l;
+	sub->source = &local_ops;
+	l->buffer = malloc(BUFFER_BYTES);
+	if (l->buffer == NULL)
+		return hfb_err_set(err, -ENOMEM, "out of memory");
+	r = lookup(sub, (uint16_t)config->from, value, &answer, err);
+	if (r < 0)
+		return r;
+	if (config->from == HFB_SUB_PLACE && answer.code == HFB_WIRE_OK)
+		return 0;
+	if (answer.code == HFB_WIRE_TRUNCATED || answer.code == HFB_WIRE_BELOW_START) {
+		/* told as the first item */
+		if (config->from == HFB_SUB_PLACE || config->from == HFB_SUB_OFFSET) {
+			sub->pending = answer;
+			sub->pending_set = true;
+			if (config->from == HFB_SUB_OFFSET)
+				sub->offset = config->value;
+			return 0;
+		}
+	} else if (answer.code != HFB_WIRE_OK) {
+		return hfb_err_set(err, -EPROTO, "hfbusd answers code %u to where to begin",
+				   answer.code);
+	}
+	sub->position = answer.place.position;
+	sub->offset = answer.place.offset;
+	sub->epoch = answer.place.leader_epoch;
+	return 0;
+}
