@@ -212,7 +212,8 @@ void hfb_igmp_ports_start(struct hfb_node *node);
 int  hfb_feeds_create(struct hfb_core *core, struct hfb_err *err);
 void hfb_feeds_destroy(struct hfb_core *core);	/* accepts a core without */
 /* HFB_COMMAND_FEED_BIND, on every core: node->config->feeds[feed] goes to @partition,
- * which may belong to another core (then only partition->core and ->handle are used). */
+ * which may belong to another core (then only partition->core and ->handle are used);
+ * NULL: its topic is gone. */
 void hfb_feed_bind(struct hfb_core *core, uint32_t feed, struct hfb_partition *partition);
 /* HFB_COMMAND_DETACH, on the owner: append nothing to it from now on, let it go. */
 void hfb_feed_partition_detach(struct hfb_core *core, struct hfb_partition *partition);

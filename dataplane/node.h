@@ -120,6 +120,12 @@ struct hfb_node {
 	struct hfb_catalogue *catalogue; /* also read by hfb_topic_find() */
 	uint64_t started_ns;
 	int main_fd;			/* eventfd: a core has answered a command */
+	int positions_fd;		/* memfd of `positions`, sealed */
+	uint32_t handles_used;		/* never used twice in a run */
+	uint32_t partitions_count;	/* open */
+	uint32_t unknown_logs_count;	/* on disk, in no catalogue: kept */
+	bool cores_running;
+	uint64_t *stats;		/* HFB_NODE_STAT_* */
 };
 
 static inline struct hfb_partition *

@@ -106,6 +106,25 @@ enum hfb_stat {
 	X(YIELDS, "disk_yields_total") \
 	X(UNREGISTERED, "disk_unregistered_total")
 
+/* Of the node, by the main thread; no labels. */
+#define HFB_NODE_STATS(X) \
+	X(TOPICS, "=topics") \
+	X(PARTITIONS, "=partitions") \
+	X(UNKNOWN_LOGS, "=unknown_logs") \
+	X(PARTITIONS_FAILED, "=partitions_failed") \
+	X(RECOVERY_TORN, "recovery_torn_total") \
+	X(RECOVERY_TORN_BYTES, "recovery_torn_bytes_total") \
+	X(RECOVERY_CORRUPT, "recovery_corrupt_total") \
+	X(RECOVERY_SCANNED_BYTES, "recovery_scanned_bytes_total") \
+	X(IPC_CLIENTS, "=ipc_clients") \
+	X(IPC_REQUESTS, "ipc_requests_total") \
+	X(IPC_REFUSED, "ipc_refused_total") \
+	X(IPC_BROKEN, "ipc_broken_total") \
+	X(TSC_HZ, "=tsc_hz")
+
+#define X(id, name) HFB_NODE_STAT_##id,
+enum hfb_node_stat { HFB_NODE_STATS(X) HFB_NODE_STATS_COUNT };
+#undef X
 #define X(id, name) HFB_QUEUE_STAT_##id,
 enum hfb_queue_stat { HFB_QUEUE_STATS(X) HFB_QUEUE_STATS_COUNT };
 #undef X
