@@ -207,6 +207,12 @@ place_resolve(const struct hfb_partition *partition, const struct hfb_frame_subs
 	state->offset = place.offset;
 	switch (r) {
 	case 0:
+		/* a place is known to the byte: what is before it the client has already */
+		if (ask->from == HFB_FROM_PLACE && ask->value <= committed) {
+			if (state->position != ask->value)
+				state->offset = HFB_OFFSET_UNKNOWN;
+			state->position = ask->value & ~7ull;
+		}
 		/* found in what is received but not yet committed: begin where that begins */
 		if (state->position > committed) {
 			state->position = committed;

@@ -164,7 +164,9 @@ hfb_log_lookup(struct hfb_log *log, uint16_t from, uint32_t leader_epoch, uint64
 		return log->lookup_result;
 	}
 	ret_place->leader_epoch = log->epoch;
-	ret_place->position = from == HFB_FROM_EARLIEST ? log->start : value;
+	/* a batch before a place, as an index finds it */
+	ret_place->position = from == HFB_FROM_EARLIEST ? log->start :
+			      from == HFB_FROM_PLACE && value > log->start + 64 ? value - 64 : value;
 	ret_place->offset = 0;
 	if (ret_place->position < log->start)
 		return -ENODATA;
