@@ -283,7 +283,8 @@ hfb_reconcile_put_done(struct hfb_reconcile *r, int error, const char *sentence)
 		mark(r, e, at); /* ours may have changed meanwhile */
 		return;
 	}
-	if ((error == -ESTALE || error == -EEXIST) && r->stale_retries < STALE_RETRIES_MAX) {
+	if ((error == -ESTALE || error == -EEXIST || error == -ENOENT) &&
+	    r->stale_retries < STALE_RETRIES_MAX) {
 		/* hfbusd has another version than we thought: look, then decide again. */
 		r->stale_retries++;
 		list_start(r);

@@ -78,7 +78,8 @@ void hfb_reconcile_down(struct hfb_reconcile *r);
 void hfb_reconcile_refresh(struct hfb_reconcile *r); /* list anew; a refusal is tried again */
 int hfb_reconcile_page(struct hfb_reconcile *r, const struct hfb_ipc_topic *topics, uint32_t count,
 		       bool more);
-/* @error: 0 or a negative errno with a sentence. -ESTALE and -EEXIST ask for a new listing. */
+/* @error: 0 or a negative errno with a sentence. -ESTALE, -EEXIST and -ENOENT ask for a new
+ * listing. */
 void hfb_reconcile_put_done(struct hfb_reconcile *r, int error, const char *sentence);
 void hfb_reconcile_adopt_failed(struct hfb_reconcile *r, int error, const char *sentence);
 

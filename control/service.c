@@ -417,7 +417,8 @@ put_done(void *arg, int error, const char *sentence, const void *body, uint32_t 
 		hfb_reconcile_down(s->reconcile);
 	else
 		hfb_reconcile_put_done(s->reconcile, error, sentence);
-	if (error != 0 && error != -ENOTCONN && error != -ESTALE && error != -EEXIST)
+	if (error != 0 && error != -ENOTCONN && error != -ESTALE && error != -EEXIST &&
+	    error != -ENOENT)
 		note("hfbusd refused a topic: %s", sentence);
 	step(s);
 }

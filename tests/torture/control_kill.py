@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 of hfbus-control under load, and hfbusd without it: events go on without an error.
+
+Also what `hfbus up` promises: it starts hfbus-control again, it ends with hfbusd's exit code, it
+stops cleanly on SIGINT, and it leaves no process behind when it is killed itself.
+
+usage: control_kill.py BUILD_DIR [--kills 5]
+"""
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+
+from torturelib import Bus, Checker, Failed, read_acks
+
+TOPIC = "steady"
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as names:
+        pids = [int(x) for x in names.read().split()]
+    found = {}
+    for child in pids:
+        try:
+            with open(f"/proc/{child}/comm", encoding="ascii") as comm:
+                found[comm.read().strip()] = child
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def wait_for(what, condition, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise Failed(f"no {what} within {seconds} s")
+
+
+def expect(condition, what):
+    if not condition:
+        raise Failed(what)
+
+
+def start_up(bus):
+    up = bus.run(bus.path("hfbus"), "up", "--data", bus.data, "--idle", "adaptive", log="up.log")
+    line = up.wait_line("hfbus ready: data=")
+    expect(line == f"hfbus ready: data={os.path.realpath(bus.data)}", f"ready line: {line}")
+    return up
+
+
+def control_dies(bus, kills):
+    up = start_up(bus)
+    bus.create(TOPIC)
+    producer = bus.producer(1, TOPIC, 0, "--rate", "3000")
+    reader = bus.run(bus.path("hfbus"), "consume", TOPIC, "--from", "earliest", "--format",
+                     "json", "--data", bus.data, log="reader.log")
+    time.sleep(0.5)
+    bus_pid = children(up.process.pid)["hfbusd"]
+    for _ in range(kills):
+        old = wait_for("hfbus-control", lambda: children(up.process.pid).get("hfbus-control"))
+        os.kill(old, signal.SIGKILL)
+        # While it is away, events go on: acks come in.
+        before = len(read_acks(producer.acks))
+        wait_for("ack", lambda: len(read_acks(producer.acks)) > before)
+        wait_for("restart", lambda: children(up.process.pid).get("hfbus-control") not in
+                 (None, old))
+        expect(producer.alive() and reader.alive(), "a client noticed")
+    bus.create("after-the-kills")
+    expect(children(up.process.pid)["hfbusd"] == bus_pid, "hfbusd is another one")
+    expect(producer.stop() == 0, "the producer failed")
+    sent = json.loads(producer.rest()[-1])
+    expect(sent["reconnects"] == 0, "the producer lost its connection")
+    time.sleep(0.5)
+    reader.stop()
+    checker = Checker()
+    for line in reader.rest():
+        checker.take(json.loads(line))
+    acked, lost, misplaced = checker.check_acks(1, read_acks(producer.acks))
+    expect(acked == sent["sent"] > 0 and lost == misplaced == 0, f"{lost} of {acked} are lost")
+    expect(checker.damaged + checker.duplicated + checker.reordered + checker.holes == 0,
+           "the reader did not see what was sent")
+    up.process.send_signal(signal.SIGINT)
+    expect(up.process.wait(timeout=30) == 0, f"hfbus up ended with {up.process.returncode}")
+    return acked
+
+
+def hfbusd_alone(bus):
+    """The topics are hfbusd's own by now: no control plane is needed to use them."""
+    bus.start_hfbusd()
+    producer = bus.producer(2, TOPIC, 0, "--count", "5000")
+    expect(producer.process.wait(timeout=30) == 0, "publishing failed without hfbus-control")
+    values = [line["value"] for line in bus.read_back(TOPIC, 0)]
+    expect(sum(v.startswith("2 ") for v in values) == 5000, "consuming failed")
+    done = bus.hfbus("topic", "list", check=False)
+    expect(done.returncode == 1 and "hfbus up" in done.stderr, f"no clear error: {done.stderr}")
+    expect(bus.hfbusd.stop() == 0, "hfbusd did not stop cleanly")
+
+
+def up_ends_with_hfbusd(bus):
+    up = start_up(bus)
+    pids = children(up.process.pid)
+    os.kill(pids["hfbusd"], signal.SIGKILL)
+    expect(up.process.wait(timeout=30) == 128 + signal.SIGKILL,
+           f"hfbus up ended with {up.process.returncode}")
+    wait_gone(pids)
+
+
+def nothing_is_left(bus):
+    up = start_up(bus)
+    pids = children(up.process.pid)
+    expect(set(pids) == {"hfbusd", "hfbus-control"}, f"children: {pids}")
+    up.kill()
+    wait_gone(pids)
+
+
+def gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_gone(pids):
+    for name, pid in pids.items():
+        wait_for(f"end of {name}", lambda p=pid: gone(p))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("--kills", type=int, default=5)
+    options = parser.parse_args()
+    try:
+        with Bus(options.build, "control-kill") as bus:
+            acked = control_dies(bus, options.kills)
+            hfbusd_alone(bus)
+            up_ends_with_hfbusd(bus)
+            nothing_is_left(bus)
+            print(json.dumps({"kills": options.kills, "acked": acked, "errors": 0}))
+    except Failed as why:
+        print(f"control_kill: {why}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
