@@ -78,6 +78,9 @@ class Bus:
 
     def __init__(self, build, name):
         self.build = os.path.abspath(build)
+        if not os.path.exists(os.path.join(self.build, "hfbusd")):
+            print("skipped: there is no hfbusd in the build folder", file=sys.stderr)
+            sys.exit(77)
         self.folder = tempfile.mkdtemp(prefix=f"hfbus-{name}-")
         self.data = os.path.join(self.folder, "data")
         os.mkdir(self.data)
