@@ -559,6 +559,10 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 	}
 	hfb_epochs_trim(&ret->epochs, ret->start_position);
 	corrupt_report(r);
+	/* The same for names: a killed process may have left some that are not durable. Not
+	 * needed behind a clean stop, whose last act was to save the checkpoint. */
+	if (rc == 0 && !(at >= 0 && checkpoint.ended && !r->walked))
+		rc = hfb_folder_sync(r->env, config->folder, err);
 out:
 	free(memory);
 	return rc < 0 ? rc : 0;

@@ -6,7 +6,8 @@
  *	... open the log from it ...
  *	hfb_recovered_fini(&recovered);
  *
- * Reads only, but for sealed indexes that were missing or bad, which it writes
+ * Reads, and makes durable what it read (a killed process may have left it in
+ * caches), unless the stop was clean; writes sealed indexes that were missing or bad
  * anew. docs/STORAGE.md, "Recovery", holds the rules and why they are right.
  *
  * Threads: any one thread; no state outside the result.

@@ -26,6 +26,7 @@
 
 #include "assert.h"
 #include "crc32c.h"
+#include "env.h"
 #include "recover_walk.h"
 
 /*
@@ -399,6 +400,26 @@ stale_accepted(struct hfb_recovery *r, struct hfb_batch_view *v)
 }
 #endif
 
+/*
+ * Done with a segment. What was read in it may be in caches only (a killed process
+ * leaves its last writes there), and from now on counts as durable: make it so.
+ */
+static int
+segment_leave(struct hfb_recovery *r, uint32_t at, bool *accepted, struct hfb_err *err)
+{
+	int ret;
+
+	r->ret->report.scanned_bytes += r->scan.read_bytes;
+	r->scan.read_bytes = 0;
+	if (!*accepted)
+		return 0;
+	*accepted = false;
+	r->walked = true;
+	ret = hfb_env_fdatasync(r->env, r->scan.fd);
+	return ret < 0 ? hfb_err_set(err, ret, "%s/%s: sync: %s", r->folder,
+				     r->ret->segments[at].name, strerror(-ret)) : 0;
+}
+
 int
 hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 {
@@ -406,6 +427,7 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 	struct hfb_batch_view v;
 	uint64_t sound_bytes;
 	enum hfb_fault fault;
+	bool accepted = false;
 	uint32_t look_at;
 	const char *why;
 	int ret;
@@ -432,14 +454,17 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 			why = continues(r, &v.header);
 			if (why == NULL) {
 				ret = accept(r, at, &v, true);
+				accepted = true;
 				continue;
 			}
 		} else if (fault == HFB_FAULT_END) {
 			if (at + 1 == r->ret->segments_count)
 				break;
 			if (segments[at + 1].base_position == r->position) {
+				ret = segment_leave(r, at, &accepted, err);
+				if (ret < 0)
+					break;
 				at++;
-				r->ret->report.scanned_bytes += r->scan.read_bytes;
 				ret = segment_open(r, &r->scan, at, r->position, err);
 				continue;
 			}
@@ -460,14 +485,17 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 		ret = 0;
 		if (r->resume_at != at) {
 			segments[at].end_position = segment_end(&segments[at]);
+			ret = segment_leave(r, at, &accepted, err);
+			if (ret < 0)
+				break;
 			at = r->resume_at;
-			r->ret->report.scanned_bytes += r->scan.read_bytes;
 			ret = segment_open(r, &r->scan, at, r->position, err);
 		} else {
 			r->scan.position = r->position;
 		}
 	}
-	r->ret->report.scanned_bytes += r->scan.read_bytes;
+	if (ret == 0)
+		ret = segment_leave(r, at, &accepted, err);
 	hfb_scan_close(&r->scan);
 	return ret < 0 ? ret : (int)at;
 }

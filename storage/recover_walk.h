@@ -30,6 +30,7 @@ struct hfb_recovery {
 	uint32_t epoch;			/* of the last batch */
 	uint64_t timestamp_ns;		/* of the last batch */
 	bool ended;			/* the last batch was an end mark */
+	bool walked;			/* some batch was found behind the checkpoint */
 	/* what is known to have been durable */
 	uint64_t proven;		/* everything below */
 	uint32_t proof_epoch;		/* epoch of the batch that said so */

@@ -25,14 +25,15 @@
 #include "recover.h"
 #include "scan.h"
 
-/* A new, empty folder below the test's. Valid until the next call but 7. */
+/* A new, empty folder below the test's; its name stays valid. */
 static inline const char *
 log_folder_make(void)
 {
-	static char names[8][512];
+	static char names[8192][64];
 	static unsigned int n;
-	char *name = names[n % 8];
+	char *name = names[n];
 
+	hfb_assert(n < 8192);
 	snprintf(name, sizeof(names[0]), "%s/p%u", hfb_test_folder(), n++);
 	hfb_assert(mkdir(name, 0755) == 0);
 	return name;
