@@ -13,6 +13,8 @@ static const struct hfb_cli_command commands[] = {
 	{ "topic", "create, list, describe and delete topics", hfb_cmd_topic },
 	{ "publish", "send events, one a line from standard input", hfb_cmd_publish },
 	{ "consume", "write a topic's events to standard output", hfb_cmd_consume },
+	{ "stat", "show counters of the running bus", hfb_cmd_stat },
+	{ "dump", "list and check the batches of a segment file", hfb_cmd_dump },
 };
 #define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))
 
