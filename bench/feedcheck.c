@@ -3,6 +3,8 @@
  * hfbus-feedcheck - read a topic back and compare it with what hfbus-feedgen says
  * it sent: each message byte for byte (made again from seed and sequence), each
  * gap with what was lost on both lines, everything once and in order.
+ * What the generator will send follows from its seed, so the truth may be written
+ * beforehand by one that writes to --pcap /dev/null.
  *
  * Latencies: from a message's time of sending to the bus's receive stamp, and with
  * --live to the moment this reader has it.
@@ -225,7 +227,7 @@ usage(FILE *to)
 	      "  --truth FILE    of hfbus-feedgen\n"
 	      "  --data DIR      data folder of the bus\n"
 	      "  --idle-ms N     give up when nothing comes for so long (3000)\n"
-	      "  --live          started before the feed: also time sending to reading\n"
+	      "  --live          begin with what comes from now on, and time sending to reading\n"
 	      "  --help          this text\n\n"
 	      "Prints one line of JSON. Exit: 0 all agreed, 1 not, 2 usage.\n", to);
 }
@@ -253,7 +255,10 @@ main(int argc, char **argv)
 		case 't': truth = optarg; break;
 		case 'd': bus_config.data_dir = optarg; break;
 		case 'i': idle_ms = strtoull(optarg, NULL, 10); break;
-		case 'l': c.live = true; break;
+		case 'l':
+			c.live = true;
+			sub_config.from = HFB_SUB_LATEST;
+			break;
 		case 'h':
 			usage(stdout);
 			return 0;

@@ -525,6 +525,7 @@ main(int argc, char **argv)
 		.group = { 0xefc00101u, 0xefc00102u }, .udp_port = 26477,
 		.start_ns = 1700000000ull * 1000000000u,
 	};
+	const struct sigaction ask = { .sa_handler = stop_ask };
 	struct exchange *x;
 	struct hfb_err err = { 0 };
 	uint64_t from_ns;
@@ -533,8 +534,9 @@ main(int argc, char **argv)
 
 	if (r != 0)
 		return r == 1 ? 0 : r;
-	signal(SIGINT, stop_ask);
-	signal(SIGTERM, stop_ask);
+	/* without SA_RESTART, so that waiting for input ends as well */
+	sigaction(SIGINT, &ask, NULL);
+	sigaction(SIGTERM, &ask, NULL);
 	x = calloc(1, sizeof(*x));
 	if (x == NULL)
 		return 1;
