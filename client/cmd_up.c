@@ -81,6 +81,7 @@ help(void)
 	       "                   with restart=, checksum=, hold-us=, hold-events=, vlan=; may "
 	       "be\n"
 	       "                   repeated\n"
+	       "  --no-huge        no hugepages, even where there are enough\n"
 	       "  --help           this text\n\n"
 	       "Exit status: 0 stopped by a signal, 2 wrong usage, else hfbusd's own.\n");
 }
@@ -431,6 +432,7 @@ read_options(struct up *up, int argc, char **argv)
 		{ "udp-port", required_argument, NULL, 'o' },
 		{ "port", required_argument, NULL, 'o' },
 		{ "feed", required_argument, NULL, 'o' },
+		{ "no-huge", no_argument, NULL, 'o' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
