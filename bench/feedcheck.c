@@ -25,14 +25,14 @@
 #include "histogram.h"
 #include "itch.h"
 
-#define RANGE_BITS 36u		/* latencies up to a minute */
+#define RANGE_BITS 36u /* latencies up to a minute */
 
 enum { LOST = 1, SEEN = 2 };
 
 struct check {
 	const char *session;
 	uint64_t messages, seed;
-	uint8_t *state;			/* by sequence */
+	uint8_t *state; /* by sequence */
 	uint64_t next;
 	uint64_t events, bytes, gap_batches, missing_wire, missing_local, wrong_values,
 		out_of_order, gaps_beyond_truth, lost_unreported, marks;
@@ -88,8 +88,7 @@ take_event(struct check *c, const struct hfb_item *item)
 	}
 	hfb_histogram_record(c->received, age_ns(item->event.value, item->timestamp_ns));
 	if (c->live)
-		hfb_histogram_record(c->read, age_ns(item->event.value,
-						     now_ns(CLOCK_REALTIME)));
+		hfb_histogram_record(c->read, age_ns(item->event.value, now_ns(CLOCK_REALTIME)));
 }
 
 static void
@@ -167,7 +166,8 @@ truth_read(struct check *c, const char *path, struct hfb_err *err)
 	c->seed = (uint64_t)json_integer_value(json_object_get(truth, "seed"));
 	c->state = calloc(c->messages + 2, 1);
 	lost = json_object_get(truth, "lost_on_both");
-	json_array_foreach(lost, i, range) {
+	json_array_foreach(lost, i, range)
+	{
 		uint64_t last = (uint64_t)json_integer_value(json_array_get(range, 1));
 
 		for (uint64_t q = (uint64_t)json_integer_value(json_array_get(range, 0));
@@ -181,11 +181,11 @@ truth_read(struct check *c, const char *path, struct hfb_err *err)
 static json_t *
 latency(const struct hfb_histogram *h)
 {
-	return json_pack("{s:f, s:f, s:f, s:f}",
-			 "p50", (double)hfb_histogram_quantile(h, 0.5) / 1e3,
-			 "p99", (double)hfb_histogram_quantile(h, 0.99) / 1e3,
-			 "p999", (double)hfb_histogram_quantile(h, 0.999) / 1e3,
-			 "max", hfb_histogram_count(h) > 0 ? (double)h->max / 1e3 : 0.0);
+	return json_pack("{s:f, s:f, s:f, s:f}", "p50",
+			 (double)hfb_histogram_quantile(h, 0.5) / 1e3, "p99",
+			 (double)hfb_histogram_quantile(h, 0.99) / 1e3, "p999",
+			 (double)hfb_histogram_quantile(h, 0.999) / 1e3, "max",
+			 hfb_histogram_count(h) > 0 ? (double)h->max / 1e3 : 0.0);
 }
 
 /* Returns true when all agreed. */
@@ -193,23 +193,19 @@ static bool
 report(const struct check *c)
 {
 	double seconds = (double)(c->last_ns - c->first_ns) / 1e9;
-	bool agreed = c->next == c->messages + 1 && c->wrong_values == 0 &&
-		      c->out_of_order == 0 && c->gaps_beyond_truth == 0 &&
-		      c->lost_unreported == 0 && c->marks == 0;
-	json_t *j = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o}",
-			      "agreed", agreed, "events", (json_int_t)c->events,
-			      "bytes", (json_int_t)c->bytes,
-			      "gap_batches", (json_int_t)c->gap_batches,
-			      "missing_wire", (json_int_t)c->missing_wire,
-			      "missing_local", (json_int_t)c->missing_local,
-			      "wrong_values", (json_int_t)c->wrong_values,
-			      "out_of_order", (json_int_t)c->out_of_order,
-			      "gaps_beyond_truth", (json_int_t)c->gaps_beyond_truth,
-			      "lost_unreported", (json_int_t)c->lost_unreported,
-			      "marks", (json_int_t)c->marks, "seconds", seconds,
-			      "events_per_second",
-			      seconds > 0 ? (double)c->events / seconds : 0.0,
-			      "sent_to_received_us", latency(c->received));
+	bool agreed = c->next == c->messages + 1 && c->wrong_values == 0 && c->out_of_order == 0 &&
+		      c->gaps_beyond_truth == 0 && c->lost_unreported == 0 && c->marks == 0;
+	json_t *j = json_pack(
+		"{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o}", "agreed",
+		agreed, "events", (json_int_t)c->events, "bytes", (json_int_t)c->bytes,
+		"gap_batches", (json_int_t)c->gap_batches, "missing_wire",
+		(json_int_t)c->missing_wire, "missing_local", (json_int_t)c->missing_local,
+		"wrong_values", (json_int_t)c->wrong_values, "out_of_order",
+		(json_int_t)c->out_of_order, "gaps_beyond_truth", (json_int_t)c->gaps_beyond_truth,
+		"lost_unreported", (json_int_t)c->lost_unreported, "marks", (json_int_t)c->marks,
+		"seconds", seconds, "events_per_second",
+		seconds > 0 ? (double)c->events / seconds : 0.0, "sent_to_received_us",
+		latency(c->received));
 
 	if (c->live)
 		json_object_set_new(j, "sent_to_read_us", latency(c->read));
@@ -229,7 +225,8 @@ usage(FILE *to)
 	      "  --idle-ms N     give up when nothing comes for so long (3000)\n"
 	      "  --live          begin with what comes from now on, and time sending to reading\n"
 	      "  --help          this text\n\n"
-	      "Prints one line of JSON. Exit: 0 all agreed, 1 not, 2 usage.\n", to);
+	      "Prints one line of JSON. Exit: 0 all agreed, 1 not, 2 usage.\n",
+	      to);
 }
 
 int
@@ -252,9 +249,15 @@ main(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "", list, NULL)) != -1) {
 		switch (option) {
-		case 't': truth = optarg; break;
-		case 'd': bus_config.data_dir = optarg; break;
-		case 'i': idle_ms = strtoull(optarg, NULL, 10); break;
+		case 't':
+			truth = optarg;
+			break;
+		case 'd':
+			bus_config.data_dir = optarg;
+			break;
+		case 'i':
+			idle_ms = strtoull(optarg, NULL, 10);
+			break;
 		case 'l':
 			c.live = true;
 			sub_config.from = HFB_SUB_LATEST;

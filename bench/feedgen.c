@@ -25,12 +25,12 @@
 #include "feedgen.h"
 #include "itch.h"
 
-#define WINDOW 4096u		/* messages made and not sent by both lines */
+#define WINDOW	    4096u /* messages made and not sent by both lines */
 #define MOLD_HEADER 20u
 #define PAYLOAD_MAX 1400u
-#define LATE_MAX 8u		/* datagrams one may be late */
-#define LAG_MAX 64		/* messages between the lines */
-#define BLOCK_MAX 40u		/* messages of a loss on both lines */
+#define LATE_MAX    8u	/* datagrams one may be late */
+#define LAG_MAX	    64	/* messages between the lines */
+#define BLOCK_MAX   40u /* messages of a loss on both lines */
 #define END_REPEATS 5u
 
 struct options {
@@ -44,22 +44,22 @@ struct options {
 };
 
 struct late {
-	uint32_t due;		/* datagrams of its line until it goes; 0 = free */
+	uint32_t due; /* datagrams of its line until it goes; 0 = free */
 	uint32_t size;
-	uint8_t  payload[PAYLOAD_MAX];
+	uint8_t payload[PAYLOAD_MAX];
 };
 
 struct line {
 	uint64_t random;
-	uint64_t next;		/* sequence */
-	uint8_t  lost_bit;
+	uint64_t next; /* sequence */
+	uint8_t lost_bit;
 	struct late late[4];
 	uint64_t datagrams, datagrams_lost, messages_lost, late_count, twice, heartbeats;
 };
 
 struct message {
 	uint32_t size;
-	uint8_t  bytes[ITCH_BYTES_MAX];
+	uint8_t bytes[ITCH_BYTES_MAX];
 };
 
 struct exchange {
@@ -67,12 +67,12 @@ struct exchange {
 	struct feedgen_out out;
 	struct line line[FEEDGEN_LINES];
 	struct message window[WINDOW];
-	uint64_t made;		/* messages made; sequences 1..made */
-	uint8_t *lost;		/* bit per line, by sequence */
+	uint64_t made; /* messages made; sequences 1..made */
+	uint8_t *lost; /* bit per line, by sequence */
 	uint64_t *block, *block_end;
 	uint32_t block_at[FEEDGEN_LINES];
 	uint64_t start_ns, time_ns;
-	int64_t  lag;
+	int64_t lag;
 };
 
 static volatile int stop;
@@ -110,8 +110,8 @@ static void
 message_time(struct exchange *x, uint64_t sequence)
 {
 	uint64_t rate = x->o->rate != 0 ? x->o->rate : 1000000u;
-	uint64_t due_ns = (sequence - 1) / rate * 1000000000u +
-			  (sequence - 1) % rate * 1000000000u / rate;
+	uint64_t due_ns =
+		(sequence - 1) / rate * 1000000000u + (sequence - 1) % rate * 1000000000u / rate;
 
 	if (x->out.pcap != NULL) {
 		x->time_ns = x->start_ns + due_ns;
@@ -135,9 +135,8 @@ message_get(struct exchange *x, uint64_t sequence)
 		if (x->o->rate != 0 || x->out.pcap != NULL || sequence % 16 == 1)
 			message_time(x, sequence);
 		x->made = sequence;
-		x->window[sequence % WINDOW].size =
-			itch_message(x->o->seed, sequence, x->time_ns,
-				     x->window[sequence % WINDOW].bytes);
+		x->window[sequence % WINDOW].size = itch_message(
+			x->o->seed, sequence, x->time_ns, x->window[sequence % WINDOW].bytes);
 	}
 	return &x->window[sequence % WINDOW];
 }
@@ -295,8 +294,8 @@ ranges(const struct exchange *x, uint8_t bits, uint64_t *ret_count)
 		if (q == first)
 			continue;
 		count += q - first;
-		json_array_append_new(list, json_pack("[I, I]", (json_int_t)first,
-						      (json_int_t)(q - 1)));
+		json_array_append_new(list,
+				      json_pack("[I, I]", (json_int_t)first, (json_int_t)(q - 1)));
 	}
 	*ret_count = count;
 	return list;
@@ -310,15 +309,14 @@ line_truth(const struct exchange *x, uint32_t l)
 	uint64_t count;
 	json_t *lost = ranges(x, line->lost_bit, &count);
 
-	return json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:o}",
-			 "group", inet_ntoa(group), "port", x->o->udp_port,
-			 "datagrams", (json_int_t)(line->datagrams - line->datagrams_lost),
-			 "lost_datagrams", (json_int_t)line->datagrams_lost,
-			 "lost_messages", (json_int_t)line->messages_lost,
-			 "late", (json_int_t)line->late_count,
-			 "duplicated", (json_int_t)line->twice,
-			 "heartbeats", (json_int_t)line->heartbeats,
-			 "end_of_session", (int)END_REPEATS, "lost", lost);
+	return json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:o}", "group",
+			 inet_ntoa(group), "port", x->o->udp_port, "datagrams",
+			 (json_int_t)(line->datagrams - line->datagrams_lost), "lost_datagrams",
+			 (json_int_t)line->datagrams_lost, "lost_messages",
+			 (json_int_t)line->messages_lost, "late", (json_int_t)line->late_count,
+			 "duplicated", (json_int_t)line->twice, "heartbeats",
+			 (json_int_t)line->heartbeats, "end_of_session", (int)END_REPEATS, "lost",
+			 lost);
 }
 
 static int
@@ -332,13 +330,12 @@ truth_write(const struct exchange *x, double seconds, struct hfb_err *err)
 	memcpy(session, x->o->session, sizeof(session));
 	for (int i = 9; i >= 0 && session[i] == ' '; i--)
 		session[i] = '\0';
-	truth = json_pack("{s:s, s:I, s:I, s:f, s:I, s:I, s:I, s:{s:o, s:o}, s:I, s:o}",
-			  "session", session, "messages", (json_int_t)x->o->messages,
-			  "seed", (json_int_t)x->o->seed, "seconds", seconds,
-			  "frames", (json_int_t)x->out.frames, "bytes", (json_int_t)x->out.bytes,
-			  "bursts_refused", (json_int_t)x->out.refusals,
-			  "lines", "A", line_truth(x, 0), "B", line_truth(x, 1),
-			  "lost_on_both_count", (json_int_t)both, "lost_on_both", lost);
+	truth = json_pack(
+		"{s:s, s:I, s:I, s:f, s:I, s:I, s:I, s:{s:o, s:o}, s:I, s:o}", "session", session,
+		"messages", (json_int_t)x->o->messages, "seed", (json_int_t)x->o->seed, "seconds",
+		seconds, "frames", (json_int_t)x->out.frames, "bytes", (json_int_t)x->out.bytes,
+		"bursts_refused", (json_int_t)x->out.refusals, "lines", "A", line_truth(x, 0), "B",
+		line_truth(x, 1), "lost_on_both_count", (json_int_t)both, "lost_on_both", lost);
 	if (truth == NULL)
 		return hfb_err_set(err, -ENOMEM, "out of memory for the truth file");
 	if (x->o->truth != NULL) {
@@ -398,7 +395,8 @@ usage(FILE *to)
 {
 	fputs("usage: hfbus-feedgen (--device EAL-DEVICE | --pcap FILE) [options]\n"
 	      "Send one MoldUDP64 session on lines A and B, with losses, from a seed.\n\n"
-	      "  --device DEV      DPDK device, e.g. net_memif0,role=client,socket=PATH,socket-abstract=no\n"
+	      "  --device DEV      DPDK device, e.g. "
+	      "net_memif0,role=client,socket=PATH,socket-abstract=no\n"
 	      "  --pcap FILE       write a capture instead; times are those of --rate (1000000)\n"
 	      "  --messages N      how many (2000000)\n"
 	      "  --rate N          messages a second; 0 = as fast as the port takes them (0)\n"
@@ -415,7 +413,8 @@ usage(FILE *to)
 	      "  --truth FILE      write what was sent and lost, as JSON\n"
 	      "  --linger          stay attached until standard input ends\n"
 	      "  --help            this text\n\n"
-	      "Prints a summary as one line of JSON. Exit: 0 sent, 1 failed, 2 usage.\n", to);
+	      "Prints a summary as one line of JSON. Exit: 0 sent, 1 failed, 2 usage.\n",
+	      to);
 }
 
 static bool
@@ -457,15 +456,15 @@ static int
 options_parse(struct options *o, int argc, char **argv)
 {
 	static const struct option list[] = {
-		{ "device", 1, NULL, 'd' },	 { "pcap", 1, NULL, 'w' },
-		{ "messages", 1, NULL, 'n' },	 { "rate", 1, NULL, 'r' },
-		{ "seed", 1, NULL, 's' },	 { "session", 1, NULL, 'S' },
-		{ "group", 1, NULL, 'g' },	 { "port", 1, NULL, 'p' },
-		{ "loss", 1, NULL, 'l' },	 { "blocks", 1, NULL, 'b' },
-		{ "late", 1, NULL, 'L' },	 { "duplicate", 1, NULL, 'D' },
-		{ "heartbeats", 1, NULL, 'H' },	 { "start-ns", 1, NULL, 't' },
-		{ "truth", 1, NULL, 'T' },	 { "linger", 0, NULL, 'k' },
-		{ "help", 0, NULL, 'h' },	 { 0 },
+		{ "device", 1, NULL, 'd' },	{ "pcap", 1, NULL, 'w' },
+		{ "messages", 1, NULL, 'n' },	{ "rate", 1, NULL, 'r' },
+		{ "seed", 1, NULL, 's' },	{ "session", 1, NULL, 'S' },
+		{ "group", 1, NULL, 'g' },	{ "port", 1, NULL, 'p' },
+		{ "loss", 1, NULL, 'l' },	{ "blocks", 1, NULL, 'b' },
+		{ "late", 1, NULL, 'L' },	{ "duplicate", 1, NULL, 'D' },
+		{ "heartbeats", 1, NULL, 'H' }, { "start-ns", 1, NULL, 't' },
+		{ "truth", 1, NULL, 'T' },	{ "linger", 0, NULL, 'k' },
+		{ "help", 0, NULL, 'h' },	{ 0 },
 	};
 	int c;
 
@@ -474,21 +473,57 @@ options_parse(struct options *o, int argc, char **argv)
 		bool good = true;
 
 		switch (c) {
-		case 'd': o->device = optarg; break;
-		case 'w': o->pcap = optarg; break;
-		case 'T': o->truth = optarg; break;
-		case 'k': o->linger = true; break;
-		case 'n': good = number(optarg, 1000000000u, &o->messages) && o->messages > 0; break;
-		case 'r': good = number(optarg, 1000000000u, &o->rate); break;
-		case 's': good = number(optarg, UINT32_MAX, &o->seed); break;
-		case 't': good = number(optarg, INT64_MAX, &o->start_ns); break;
-		case 'g': good = groups(optarg, o->group); break;
-		case 'p': good = number(optarg, 65535, &v); o->udp_port = (uint16_t)v; break;
-		case 'l': good = number(optarg, 1000000, &v); o->loss_ppm = (uint32_t)v; break;
-		case 'L': good = number(optarg, 1000000, &v); o->late_ppm = (uint32_t)v; break;
-		case 'D': good = number(optarg, 1000000, &v); o->twice_ppm = (uint32_t)v; break;
-		case 'b': good = number(optarg, 1000000, &v); o->blocks = (uint32_t)v; break;
-		case 'H': good = number(optarg, UINT32_MAX, &v); o->heartbeat_every = (uint32_t)v; break;
+		case 'd':
+			o->device = optarg;
+			break;
+		case 'w':
+			o->pcap = optarg;
+			break;
+		case 'T':
+			o->truth = optarg;
+			break;
+		case 'k':
+			o->linger = true;
+			break;
+		case 'n':
+			good = number(optarg, 1000000000u, &o->messages) && o->messages > 0;
+			break;
+		case 'r':
+			good = number(optarg, 1000000000u, &o->rate);
+			break;
+		case 's':
+			good = number(optarg, UINT32_MAX, &o->seed);
+			break;
+		case 't':
+			good = number(optarg, INT64_MAX, &o->start_ns);
+			break;
+		case 'g':
+			good = groups(optarg, o->group);
+			break;
+		case 'p':
+			good = number(optarg, 65535, &v);
+			o->udp_port = (uint16_t)v;
+			break;
+		case 'l':
+			good = number(optarg, 1000000, &v);
+			o->loss_ppm = (uint32_t)v;
+			break;
+		case 'L':
+			good = number(optarg, 1000000, &v);
+			o->late_ppm = (uint32_t)v;
+			break;
+		case 'D':
+			good = number(optarg, 1000000, &v);
+			o->twice_ppm = (uint32_t)v;
+			break;
+		case 'b':
+			good = number(optarg, 1000000, &v);
+			o->blocks = (uint32_t)v;
+			break;
+		case 'H':
+			good = number(optarg, UINT32_MAX, &v);
+			o->heartbeat_every = (uint32_t)v;
+			break;
 		case 'S':
 			good = strlen(optarg) <= 10;
 			if (good) {
@@ -504,7 +539,8 @@ options_parse(struct options *o, int argc, char **argv)
 			return 2;
 		}
 		if (!good) {
-			fprintf(stderr, "hfbus-feedgen: %s: not a value for this option, see --help\n",
+			fprintf(stderr,
+				"hfbus-feedgen: %s: not a value for this option, see --help\n",
 				optarg);
 			return 2;
 		}
@@ -520,9 +556,16 @@ int
 main(int argc, char **argv)
 {
 	struct options o = {
-		.session = "HFBUS00001", .messages = 2000000, .seed = 1, .loss_ppm = 10000,
-		.late_ppm = 5000, .twice_ppm = 2000, .blocks = 20, .heartbeat_every = 500,
-		.group = { 0xefc00101u, 0xefc00102u }, .udp_port = 26477,
+		.session = "HFBUS00001",
+		.messages = 2000000,
+		.seed = 1,
+		.loss_ppm = 10000,
+		.late_ppm = 5000,
+		.twice_ppm = 2000,
+		.blocks = 20,
+		.heartbeat_every = 500,
+		.group = { 0xefc00101u, 0xefc00102u },
+		.udp_port = 26477,
 		.start_ns = 1700000000ull * 1000000000u,
 	};
 	const struct sigaction ask = { .sa_handler = stop_ask };

@@ -18,20 +18,20 @@
 
 #include "err.h"
 
-#define FEEDGEN_LINES 2u
+#define FEEDGEN_LINES	  2u
 #define FEEDGEN_FRAME_MAX 1514u
-#define FEEDGEN_HEADERS 42u	/* Ethernet, IPv4, UDP */
-#define FEEDGEN_BURST 32u
+#define FEEDGEN_HEADERS	  42u /* Ethernet, IPv4, UDP */
+#define FEEDGEN_BURST	  32u
 
 struct rte_mbuf;
 struct rte_mempool;
 
 struct feedgen_out {
 	/* a line's headers, but for lengths and checksums */
-	uint8_t  headers[FEEDGEN_LINES][FEEDGEN_HEADERS];
+	uint8_t headers[FEEDGEN_LINES][FEEDGEN_HEADERS];
 	uint16_t id[FEEDGEN_LINES];
-	bool     udp_checksums;
-	FILE	*pcap;
+	bool udp_checksums;
+	FILE *pcap;
 	uint16_t port;
 	struct rte_mempool *pool;
 	struct rte_mbuf *burst[FEEDGEN_BURST];
@@ -41,8 +41,8 @@ struct feedgen_out {
 };
 
 /* Either @device (EAL, e.g. "net_memif0,role=client,...") or @pcap. Waits for the link. */
-int  feedgen_out_open(struct feedgen_out *out, const char *device, const char *pcap,
-		      struct hfb_err *err);
+int feedgen_out_open(struct feedgen_out *out, const char *device, const char *pcap,
+		     struct hfb_err *err);
 /* Where a line goes; @group and @source in host order. */
 void feedgen_out_line(struct feedgen_out *out, uint32_t line, uint32_t source, uint32_t group,
 		      uint16_t udp_port);
@@ -50,6 +50,6 @@ void feedgen_out_line(struct feedgen_out *out, uint32_t line, uint32_t source, u
 void feedgen_out_datagram(struct feedgen_out *out, uint32_t line, const uint8_t *payload,
 			  uint32_t bytes, uint64_t time_ns);
 void feedgen_out_flush(struct feedgen_out *out);
-int  feedgen_out_close(struct feedgen_out *out, struct hfb_err *err);
+int feedgen_out_close(struct feedgen_out *out, struct hfb_err *err);
 
 #endif

@@ -12,9 +12,9 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
-#define POOL_MBUFS 4095u
+#define POOL_MBUFS   4095u
 #define LINK_WAIT_MS 15000u
-#define YIELD_AFTER 64u		/* empty-handed bursts before the CPU goes to the receiver */
+#define YIELD_AFTER  64u /* empty-handed bursts before the CPU goes to the receiver */
 
 static void
 put_u16(uint8_t *to, uint32_t value)
@@ -119,9 +119,17 @@ static int
 eal_start(const char *device, struct hfb_err *err)
 {
 	char lcores[64], vdev[1024];
-	char *args[] = { (char *)"hfbus-feedgen", (char *)"--no-huge", (char *)"--no-shconf",
-			 (char *)"--no-pci", (char *)"--no-telemetry", (char *)"--log-level=error",
-			 (char *)"-m", (char *)"48", lcores, vdev, NULL };
+	char *args[] = { (char *)"hfbus-feedgen",
+			 (char *)"--no-huge",
+			 (char *)"--no-shconf",
+			 (char *)"--no-pci",
+			 (char *)"--no-telemetry",
+			 (char *)"--log-level=error",
+			 (char *)"-m",
+			 (char *)"48",
+			 lcores,
+			 vdev,
+			 NULL };
 
 	/* not pinned: on a small machine it must give way to the receiver */
 	snprintf(lcores, sizeof(lcores), "--lcores=0@(0-%ld)", sysconf(_SC_NPROCESSORS_ONLN) - 1);
@@ -144,8 +152,8 @@ port_begin(struct feedgen_out *out, const char *device, struct hfb_err *err)
 	if (rte_eth_dev_count_avail() == 0)
 		return hfb_err_set(err, -ENODEV, "device %s gives no port, see --device", device);
 	out->port = (uint16_t)rte_eth_find_next_owned_by(0, RTE_ETH_DEV_NO_OWNER);
-	out->pool = rte_pktmbuf_pool_create("feedgen", POOL_MBUFS, 0, 0,
-					    RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	out->pool = rte_pktmbuf_pool_create("feedgen", POOL_MBUFS, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+					    SOCKET_ID_ANY);
 	if (out->pool == NULL)
 		return hfb_err_set(err, -ENOMEM, "no memory for %u packet buffers", POOL_MBUFS);
 	r = rte_eth_dev_configure(out->port, 1, 1, &conf);
@@ -169,8 +177,7 @@ port_begin(struct feedgen_out *out, const char *device, struct hfb_err *err)
 }
 
 int
-feedgen_out_open(struct feedgen_out *out, const char *device, const char *pcap,
-		 struct hfb_err *err)
+feedgen_out_open(struct feedgen_out *out, const char *device, const char *pcap, struct hfb_err *err)
 {
 	return pcap != NULL ? pcap_begin(out, pcap, err) : port_begin(out, device, err);
 }
@@ -198,8 +205,8 @@ feedgen_out_flush(struct feedgen_out *out)
 }
 
 void
-feedgen_out_datagram(struct feedgen_out *out, uint32_t line, const uint8_t *payload,
-		     uint32_t bytes, uint64_t time_ns)
+feedgen_out_datagram(struct feedgen_out *out, uint32_t line, const uint8_t *payload, uint32_t bytes,
+		     uint64_t time_ns)
 {
 	struct rte_mbuf *mbuf;
 	uint32_t size;

@@ -21,7 +21,7 @@
 #include <string.h>
 
 #define ITCH_BYTES_MAX 44u
-#define ITCH_DAY_NS 86400000000000ull
+#define ITCH_DAY_NS    86400000000000ull
 
 static inline uint64_t
 itch_random(uint64_t seed, uint64_t n)
@@ -64,7 +64,8 @@ static inline uint32_t
 itch_message(uint64_t seed, uint64_t sequence, uint64_t time_ns, uint8_t *to)
 {
 	/* of 64 messages: order book traffic is mostly adds and deletes */
-	static const char mix[] = "AAAAAAAAAAAAAAAAAAAAAAAAAADDDDDDDDDDDDDDDDDDEEEEEXXXUUUUUUPPPFFC";
+	static const char mix[] =
+		"AAAAAAAAAAAAAAAAAAAAAAAAAADDDDDDDDDDDDDDDDDDEEEEEXXXUUUUUUPPPFFC";
 	static const char stocks[8][9] = { "AAPL    ", "MSFT    ", "NVDA    ", "AMZN    ",
 					   "TSLA    ", "GOOG    ", "QQQ     ", "SPY     " };
 	uint64_t r = itch_random(seed, sequence), s = itch_random(~seed, sequence);
@@ -75,7 +76,7 @@ itch_message(uint64_t seed, uint64_t sequence, uint64_t time_ns, uint8_t *to)
 	itch_put(to + 1, r >> 8 & 7, 2);
 	itch_put(to + 3, 0, 2);
 	itch_put(to + 5, time_ns % ITCH_DAY_NS, 6);
-	itch_put(to + 11, s, 8);			/* order reference */
+	itch_put(to + 11, s, 8); /* order reference */
 	switch (type) {
 	case 'D':
 		return 19;
@@ -85,18 +86,18 @@ itch_message(uint64_t seed, uint64_t sequence, uint64_t time_ns, uint8_t *to)
 	case 'E':
 	case 'C':
 		itch_put(to + 19, 1 + (r >> 16) % 500, 4);
-		itch_put(to + 23, s >> 7, 8);		/* match number */
+		itch_put(to + 23, s >> 7, 8); /* match number */
 		if (type == 'E')
 			return 31;
 		to[31] = 'Y';
 		itch_put(to + 32, 10000 + (r >> 32) % 5000000, 4);
 		return 36;
 	case 'U':
-		itch_put(to + 19, s ^ r, 8);		/* new reference */
+		itch_put(to + 19, s ^ r, 8); /* new reference */
 		itch_put(to + 27, 100 + (r >> 16) % 900, 4);
 		itch_put(to + 31, 10000 + (r >> 32) % 5000000, 4);
 		return 35;
-	default:					/* A, F, P */
+	default: /* A, F, P */
 		to[19] = r & 1u << 30 ? 'B' : 'S';
 		itch_put(to + 20, 100 + (r >> 16) % 900, 4);
 		memcpy(to + 24, stock, 8);
@@ -104,10 +105,10 @@ itch_message(uint64_t seed, uint64_t sequence, uint64_t time_ns, uint8_t *to)
 		if (type == 'A')
 			return 36;
 		if (type == 'F') {
-			memcpy(to + 36, "HFBX", 4);	/* attribution */
+			memcpy(to + 36, "HFBX", 4); /* attribution */
 			return 40;
 		}
-		itch_put(to + 36, s >> 7, 8);		/* match number */
+		itch_put(to + 36, s >> 7, 8); /* match number */
 		return 44;
 	}
 }

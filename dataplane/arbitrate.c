@@ -45,7 +45,7 @@ hfb_arbiter_fresh(uint64_t first, uint32_t events_max)
 {
 	if (first > events_max)
 		return first;
-	return first == 0 ? 0 : 1;	/* nobody numbers from 0, but captures do */
+	return first == 0 ? 0 : 1; /* nobody numbers from 0, but captures do */
 }
 
 static bool
@@ -212,7 +212,10 @@ static void
 hold_edge(struct hfb_arbiter *a, uint64_t now_ns, uint16_t line, uint64_t sequence)
 {
 	struct hfb_piece edge = {
-		.first = sequence, .line = line, .origin = sequence, .since_ns = now_ns,
+		.first = sequence,
+		.line = line,
+		.origin = sequence,
+		.since_ns = now_ns,
 	};
 
 	if (sequence <= a->next)
@@ -247,7 +250,10 @@ hfb_arbiter_offer(struct hfb_arbiter *a, uint64_t now_ns, uint16_t line, uint64_
 		  uint32_t count, void *datagram, struct hfb_arbiter_counts *ret_counts)
 {
 	struct hfb_piece piece = {
-		.line = line, .origin = first, .since_ns = now_ns, .datagram = datagram,
+		.line = line,
+		.origin = first,
+		.since_ns = now_ns,
+		.datagram = datagram,
 	};
 	uint64_t end = first + count;
 
@@ -284,8 +290,8 @@ hfb_arbiter_offer(struct hfb_arbiter *a, uint64_t now_ns, uint16_t line, uint64_
 		if (first == end && a->held_count == 0)
 			return;
 		if (first < stop) {
-			ret_counts->held += hold_range(a, &piece, first, stop,
-						       &ret_counts->duplicates);
+			ret_counts->held +=
+				hold_range(a, &piece, first, stop, &ret_counts->duplicates);
 			first = stop;
 		}
 	}

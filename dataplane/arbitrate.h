@@ -29,12 +29,12 @@
 
 /* Part of a datagram that nobody else has brought. */
 struct hfb_piece {
-	uint64_t first;		/* sequence */
-	uint32_t count;		/* messages; 0 = an edge: everything below `first` exists */
+	uint64_t first; /* sequence */
+	uint32_t count; /* messages; 0 = an edge: everything below `first` exists */
 	uint16_t line;
-	uint64_t origin;	/* sequence of the datagram's own first message */
-	uint64_t since_ns;	/* when it came */
-	void	*datagram;
+	uint64_t origin;   /* sequence of the datagram's own first message */
+	uint64_t since_ns; /* when it came */
+	void *datagram;
 };
 
 struct hfb_arbiter_ops {
@@ -53,28 +53,30 @@ struct hfb_arbiter_ops {
 
 /* What became of one offer; messages. */
 struct hfb_arbiter_counts {
-	uint64_t duplicates;	/* had been delivered or are held */
-	uint64_t late;		/* had been reported as a gap */
-	uint64_t held;		/* held back now */
+	uint64_t duplicates; /* had been delivered or are held */
+	uint64_t late;	     /* had been reported as a gap */
+	uint64_t held;	     /* held back now */
 };
 
-#define HFB_ARBITER_GAPS_KEPT 64u	/* recent gaps, to tell late from duplicate */
+#define HFB_ARBITER_GAPS_KEPT 64u /* recent gaps, to tell late from duplicate */
 
 struct hfb_arbiter {
-	uint64_t next;		/* sequence expected */
-	uint32_t held_count;	/* pieces */
+	uint64_t next;	     /* sequence expected */
+	uint32_t held_count; /* pieces */
 	uint32_t held_events;
-	uint64_t oldest_ns;	/* smallest since_ns of those held */
-	bool	 started;
-	bool	 blocked;	/* deliver was short: held[0] continues the stream */
+	uint64_t oldest_ns; /* smallest since_ns of those held */
+	bool started;
+	bool blocked; /* deliver was short: held[0] continues the stream */
 	uint32_t events_max;
 	uint32_t pieces_max;
 	uint64_t hold_ns;
 	const struct hfb_arbiter_ops *ops;
-	void	*arg;
-	struct hfb_piece *held;	/* by sequence, disjoint */
+	void *arg;
+	struct hfb_piece *held; /* by sequence, disjoint */
 	uint64_t gaps_count;
-	struct { uint64_t first, end; } gaps[HFB_ARBITER_GAPS_KEPT];
+	struct {
+		uint64_t first, end;
+	} gaps[HFB_ARBITER_GAPS_KEPT];
 };
 
 /*

@@ -37,12 +37,16 @@ lookup_add(struct hfb_feeds *feeds, const struct hfb_feed_config *config, uint32
 
 		if (memcmp(&e->ip, ip, sizeof(*ip)) == 0 && e->udp_port == config->udp_port &&
 		    e->vlan == config->vlan)
-			return hfb_err_set(err, -EINVAL, "feed %s: its group, port and vlan are "
-					   "already a line of a feed, see --feed", config->name);
+			return hfb_err_set(err, -EINVAL,
+					   "feed %s: its group, port and vlan are "
+					   "already a line of a feed, see --feed",
+					   config->name);
 		i = (i + 1) & feeds->lookup_mask;
 	}
 	feeds->lookup[i] = (struct hfb_feed_lookup){
-		.ip = *ip, .udp_port = config->udp_port, .vlan = config->vlan,
+		.ip = *ip,
+		.udp_port = config->udp_port,
+		.vlan = config->vlan,
 		.line = (int32_t)line,
 	};
 	return 0;
@@ -95,13 +99,15 @@ feed_counters(struct hfb_feed *feed, struct hfb_err *err)
 	for (uint32_t line = 0; line < feed->config->lines_count && !full; line++) {
 		snprintf(labels, sizeof(labels), "core=%u,feed=%s,line=%c", feed->core->id, name,
 			 'A' + (int)line);
-		feed->line_stats[line] = hfb_counters_block(counters, labels, line_names,
-							    HFB_FEED_LINE_STATS_COUNT);
+		feed->line_stats[line] =
+			hfb_counters_block(counters, labels, line_names, HFB_FEED_LINE_STATS_COUNT);
 		full = feed->line_stats[line] == NULL;
 	}
 	if (full)
-		return hfb_err_set(err, -ENOSPC, "feed %s: the counters file is full, configure "
-				   "fewer feeds or cores (--feed, --cores)", name);
+		return hfb_err_set(err, -ENOSPC,
+				   "feed %s: the counters file is full, configure "
+				   "fewer feeds or cores (--feed, --cores)",
+				   name);
 	return 0;
 }
 
@@ -143,8 +149,8 @@ feeds_lookup(struct hfb_feeds *feeds, const struct hfb_config *config, struct hf
 			if ((config->feeds[f].vlan == 0) != (any == 1))
 				continue;
 			for (uint32_t l = 0; l < config->feeds[f].lines_count && r == 0; l++)
-				r = lookup_add(feeds, &config->feeds[f],
-					       f * HFB_FEED_LINES_MAX + l, err);
+				r = lookup_add(feeds, &config->feeds[f], f * HFB_FEED_LINES_MAX + l,
+					       err);
 		}
 	}
 	return r;
@@ -388,7 +394,7 @@ line_restarts(const struct hfb_feed *feed, const struct hfb_feed_line_state *lin
 	if (d->first > window || d->first >= line->high)
 		return false;
 	if (d->send_time_ns != 0 && d->first == 1)
-		return true;	/* the sender's own clock: no copy is younger than its original */
+		return true; /* the sender's own clock: no copy is younger than its original */
 	return line->high - d->first > window;
 }
 
@@ -508,7 +514,7 @@ feed_datagram(struct hfb_feed *feed, uint32_t l, const struct hfb_packet *packet
 	else if (d->count == 0)
 		stats[HFB_FEED_LINE_HEARTBEATS]++;
 	if (d->framing == HFB_FRAMING_RAW)
-		d->first = feed->raw_next++;	/* as received; nobody reads it */
+		d->first = feed->raw_next++; /* as received; nobody reads it */
 	clock_packet(feed, packet);
 	feed->packet = packet;
 	feed_arbitrate(feed, l, packet);

@@ -39,53 +39,53 @@
 #include "feed_decode.h"
 #include "node.h"
 
-#define HFB_FEED_SESSIONS_MAX 4u	/* of one feed, at one time */
-#define HFB_FEED_PENDING_MAX 32u	/* gaps of one stream that wait for room */
-#define HFB_FEED_MBUFS_HELD_MIN 256u	/* a core's: this and hold_events of its feeds... */
-#define HFB_FEED_MBUFS_HELD_MAX 8192u	/* ...below half of what a port's pool may have */
-#define HFB_FEED_PATIENCE_NS 1000000000ull
-#define HFB_FEED_TURN_NS_MAX 250000ull
+#define HFB_FEED_SESSIONS_MAX	4u    /* of one feed, at one time */
+#define HFB_FEED_PENDING_MAX	32u   /* gaps of one stream that wait for room */
+#define HFB_FEED_MBUFS_HELD_MIN 256u  /* a core's: this and hold_events of its feeds... */
+#define HFB_FEED_MBUFS_HELD_MAX 8192u /* ...below half of what a port's pool may have */
+#define HFB_FEED_PATIENCE_NS	1000000000ull
+#define HFB_FEED_TURN_NS_MAX	250000ull
 
 /* Counters of a feed's line: the name in the counters file. */
-#define HFB_FEED_LINE_STATS(X) \
-	X(PACKETS, "feed_packets_total") \
-	X(MESSAGES, "feed_messages_total") \
-	X(FIRST_WINS, "feed_first_wins_total") \
-	X(DUPLICATES, "feed_duplicates_total") \
-	X(LATE, "feed_late_total") \
-	X(HELD, "feed_held_total") \
-	X(HEARTBEATS, "feed_heartbeats_total") \
-	X(END_OF_SESSION, "feed_end_of_session_total") \
-	X(FRAMING_ERRORS, "feed_framing_errors_total") \
-	X(CHECKSUM_BAD, "feed_line_checksum_bad_total") \
+#define HFB_FEED_LINE_STATS(X)                                                                     \
+	X(PACKETS, "feed_packets_total")                                                           \
+	X(MESSAGES, "feed_messages_total")                                                         \
+	X(FIRST_WINS, "feed_first_wins_total")                                                     \
+	X(DUPLICATES, "feed_duplicates_total")                                                     \
+	X(LATE, "feed_late_total")                                                                 \
+	X(HELD, "feed_held_total")                                                                 \
+	X(HEARTBEATS, "feed_heartbeats_total")                                                     \
+	X(END_OF_SESSION, "feed_end_of_session_total")                                             \
+	X(FRAMING_ERRORS, "feed_framing_errors_total")                                             \
+	X(CHECKSUM_BAD, "feed_line_checksum_bad_total")                                            \
 	X(LAST_NS, "=feed_last_ns")
 
 /* Counters of a feed. */
-#define HFB_FEED_STATS(X) \
-	X(EVENTS, "feed_events_total") \
-	X(BATCHES, "feed_batches_total") \
-	X(STREAMS, "feed_streams_total") \
-	X(RESTARTS, "feed_restarts_total") \
-	X(GAPS_WIRE, "feed_gaps_total{cause=wire}") \
-	X(MISSING_WIRE, "feed_missing_total{cause=wire}") \
-	X(GAPS_LOCAL, "feed_gaps_total{cause=local}") \
-	X(MISSING_LOCAL, "feed_missing_total{cause=local}") \
-	X(BLOCKED, "feed_blocked_total") \
-	X(UNBOUND, "feed_unbound_total") \
-	X(HELD_NOW, "=feed_held_events") \
+#define HFB_FEED_STATS(X)                                                                          \
+	X(EVENTS, "feed_events_total")                                                             \
+	X(BATCHES, "feed_batches_total")                                                           \
+	X(STREAMS, "feed_streams_total")                                                           \
+	X(RESTARTS, "feed_restarts_total")                                                         \
+	X(GAPS_WIRE, "feed_gaps_total{cause=wire}")                                                \
+	X(MISSING_WIRE, "feed_missing_total{cause=wire}")                                          \
+	X(GAPS_LOCAL, "feed_gaps_total{cause=local}")                                              \
+	X(MISSING_LOCAL, "feed_missing_total{cause=local}")                                        \
+	X(BLOCKED, "feed_blocked_total")                                                           \
+	X(UNBOUND, "feed_unbound_total")                                                           \
+	X(HELD_NOW, "=feed_held_events")                                                           \
 	X(NEXT, "=feed_next_sequence")
 
 enum hfb_feed_line_stat {
 #define X(id, name) HFB_FEED_LINE_##id,
 	HFB_FEED_LINE_STATS(X)
 #undef X
-	HFB_FEED_LINE_STATS_COUNT
+		HFB_FEED_LINE_STATS_COUNT
 };
 enum hfb_feed_stat {
 #define X(id, name) HFB_FEED_##id,
 	HFB_FEED_STATS(X)
 #undef X
-	HFB_FEED_STATS_COUNT
+		HFB_FEED_STATS_COUNT
 };
 
 struct hfb_feed;
@@ -100,32 +100,32 @@ struct hfb_feed_pending {
 struct hfb_feed_stream {
 	struct hfb_feed *feed;
 	struct hfb_arbiter arbiter;
-	uint64_t key;			/* producer id; 0 = raw */
-	uint64_t log_next;		/* next sequence the log will get */
-	uint64_t started_base;		/* segment that has our stream start */
-	uint64_t refused_since_ns;	/* 0 = the log takes what comes */
+	uint64_t key;		   /* producer id; 0 = raw */
+	uint64_t log_next;	   /* next sequence the log will get */
+	uint64_t started_base;	   /* segment that has our stream start */
+	uint64_t refused_since_ns; /* 0 = the log takes what comes */
 	uint32_t restart;
 	uint32_t session_size;
-	uint8_t  session[HFB_FEED_SESSION_BYTES_MAX];
-	bool	 open;
+	uint8_t session[HFB_FEED_SESSION_BYTES_MAX];
+	bool open;
 	uint32_t pending_count;
 	struct hfb_feed_pending pending[HFB_FEED_PENDING_MAX];
 };
 
 /* Where a line is within a session. */
 struct hfb_feed_line_state {
-	uint32_t restart;		/* stream it sends now */
-	bool	 seen;
-	uint64_t high;			/* end of the furthest it has sent */
-	uint64_t time_ns;		/* of its latest datagram */
+	uint32_t restart; /* stream it sends now */
+	bool seen;
+	uint64_t high;	  /* end of the furthest it has sent */
+	uint64_t time_ns; /* of its latest datagram */
 };
 
 struct hfb_feed_session {
-	uint8_t  bytes[HFB_FEED_SESSION_BYTES_MAX];
+	uint8_t bytes[HFB_FEED_SESSION_BYTES_MAX];
 	uint32_t size;
-	bool	 open;
-	uint32_t restart;		/* the latest */
-	uint64_t used_ns;		/* for eviction */
+	bool open;
+	uint32_t restart; /* the latest */
+	uint64_t used_ns; /* for eviction */
 	struct hfb_feed_line_state line[HFB_FEED_LINES_MAX];
 	struct hfb_feed_stream stream[2]; /* restart & 1 */
 };
@@ -136,7 +136,7 @@ struct hfb_feed {
 	struct hfb_partition *partition; /* NULL = not bound */
 	uint64_t *stats;		 /* HFB_FEED_* */
 	uint64_t *line_stats[HFB_FEED_LINES_MAX];
-	uint64_t ports_seen;		/* bit per port its packets came from */
+	uint64_t ports_seen; /* bit per port its packets came from */
 	uint64_t raw_next;
 	uint32_t session_last;
 	/* the datagram in hand, so that delivering it does not decode it again */
@@ -154,7 +154,7 @@ struct hfb_feed_clock {
 struct hfb_feed_lookup {
 	struct hfb_ip ip;
 	uint16_t udp_port, vlan;
-	int32_t line;			/* -1 = empty */
+	int32_t line; /* -1 = empty */
 };
 
 struct hfb_feeds {
@@ -162,8 +162,8 @@ struct hfb_feeds {
 	uint32_t lookup_mask;
 	struct hfb_feed_lookup *lookup;
 	struct hfb_feed *feed;
-	struct hfb_piece *pieces;	/* all arbiters' */
-	uint64_t boot_ns;		/* what an earlier run stored is older */
+	struct hfb_piece *pieces; /* all arbiters' */
+	uint64_t boot_ns;	  /* what an earlier run stored is older */
 	uint64_t polled_ns;
 	uint32_t mbufs_held, mbufs_max;
 	bool blocked;
@@ -187,7 +187,7 @@ extern const struct hfb_arbiter_ops hfb_feed_stream_ops;
 
 /* igmp.c ----------------------------------------------------------------------- */
 
-int  hfb_igmp_create(struct hfb_core *core, struct hfb_err *err);
+int hfb_igmp_create(struct hfb_core *core, struct hfb_err *err);
 void hfb_igmp_destroy(struct hfb_core *core);
 uint32_t hfb_igmp_poll(struct hfb_core *core);
 

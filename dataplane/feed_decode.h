@@ -29,14 +29,14 @@
 #define HFB_FEED_SESSION_BYTES_MAX 16u
 
 struct hfb_datagram {
-	uint8_t  session[HFB_FEED_SESSION_BYTES_MAX]; /* as on the wire: the stream's identity */
+	uint8_t session[HFB_FEED_SESSION_BYTES_MAX]; /* as on the wire: the stream's identity */
 	uint32_t session_size;
-	uint32_t count;			/* messages; 0 = heartbeat or end of session */
-	uint64_t first;			/* sequence of the first message, or the next expected */
-	uint64_t send_time_ns;		/* UTC, 0 = the framing has none */
+	uint32_t count;	       /* messages; 0 = heartbeat or end of session */
+	uint64_t first;	       /* sequence of the first message, or the next expected */
+	uint64_t send_time_ns; /* UTC, 0 = the framing has none */
 	const uint8_t *blocks;
-	uint32_t blocks_bytes;		/* the count blocks with their lengths, nothing else */
-	uint32_t values_bytes;		/* sum of message sizes */
+	uint32_t blocks_bytes; /* the count blocks with their lengths, nothing else */
+	uint32_t values_bytes; /* sum of message sizes */
 	enum hfb_framing framing;
 	bool end_of_session;
 };
@@ -69,7 +69,7 @@ hfb_feed_decode(enum hfb_framing framing, const uint8_t *payload, uint32_t bytes
 struct hfb_blocks {
 	const uint8_t *at;
 	uint32_t left;
-	uint32_t size;			/* raw: the one block's size */
+	uint32_t size; /* raw: the one block's size */
 	enum hfb_framing framing;
 };
 
@@ -93,8 +93,8 @@ hfb_blocks_next(struct hfb_blocks *it, const uint8_t **ret_data, uint32_t *ret_s
 		*ret_size = it->size;
 		return true;
 	}
-	*ret_size = it->framing == HFB_FRAMING_MOLDUDP64 ?
-		(uint32_t)it->at[0] << 8 | it->at[1] : (uint32_t)it->at[1] << 8 | it->at[0];
+	*ret_size = it->framing == HFB_FRAMING_MOLDUDP64 ? (uint32_t)it->at[0] << 8 | it->at[1]
+							 : (uint32_t)it->at[1] << 8 | it->at[0];
 	*ret_data = it->at + 2;
 	it->at += 2 + *ret_size;
 	return true;

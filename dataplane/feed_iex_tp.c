@@ -15,9 +15,9 @@
 
 #include "feed_decode.h"
 
-#define IEX_HEADER_BYTES 40u
-#define IEX_VERSION 1u
-#define IEX_SESSION_BYTES 10u	/* protocol id, channel, session */
+#define IEX_HEADER_BYTES  40u
+#define IEX_VERSION	  1u
+#define IEX_SESSION_BYTES 10u /* protocol id, channel, session */
 
 static uint16_t
 get_u16_le(const uint8_t *at)

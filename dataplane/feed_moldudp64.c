@@ -13,8 +13,8 @@
 
 #include "feed_decode.h"
 
-#define MOLD_HEADER_BYTES 20u
-#define MOLD_SESSION_BYTES 10u
+#define MOLD_HEADER_BYTES   20u
+#define MOLD_SESSION_BYTES  10u
 #define MOLD_END_OF_SESSION 0xffffu
 
 static uint64_t
@@ -77,7 +77,7 @@ hfb_moldudp64_session_text(const uint8_t *session, char *to, uint32_t bytes)
 		begin++;
 	/* What is not printable would end up on a terminal and in JSON. */
 	for (; begin < end && n < bytes; begin++, n++)
-		to[n] = session[begin] >= 0x21 && session[begin] <= 0x7e ? (char)session[begin] :
-			'?';
+		to[n] = session[begin] >= 0x21 && session[begin] <= 0x7e ? (char)session[begin]
+									 : '?';
 	return n;
 }

@@ -17,17 +17,18 @@
 #include "feed.h"
 #include "siphash.h"
 
-#define GAP_BYTES (HFB_BATCH_HEADER_BYTES + (uint32_t)sizeof(struct hfb_control_gap))
-#define START_BYTES (HFB_BATCH_HEADER_BYTES + (uint32_t)sizeof(struct hfb_control_stream))
+#define GAP_BYTES	(HFB_BATCH_HEADER_BYTES + (uint32_t)sizeof(struct hfb_control_gap))
+#define START_BYTES	(HFB_BATCH_HEADER_BYTES + (uint32_t)sizeof(struct hfb_control_stream))
 #define EXTENSION_BYTES 16u
-#define NOT_STARTED UINT64_MAX
+#define NOT_STARTED	UINT64_MAX
 
 _Static_assert(GAP_BYTES % HFB_BATCH_ALIGN == 0, "a batch is a multiple of 8 bytes");
 _Static_assert(START_BYTES % HFB_BATCH_ALIGN == 0, "a batch is a multiple of 8 bytes");
 
 /* Fixed for ever: a stream must have the same key in every run. */
 static const struct hfb_siphash_key stream_siphash_key = {
-	0x6d61657274735f66ull, 0x315f79656b5f6265ull,
+	0x6d61657274735f66ull,
+	0x315f79656b5f6265ull,
 };
 
 static uint64_t
@@ -48,7 +49,7 @@ stream_key(const struct hfb_feed *feed, const uint8_t *session, uint32_t session
 			text[n++] = (uint8_t)(restart >> 8 * i);
 	}
 	key = hfb_siphash(&stream_siphash_key, text, n);
-	return key != 0 ? key : 1;	/* 0 means no producer */
+	return key != 0 ? key : 1; /* 0 means no producer */
 }
 
 static void
@@ -86,11 +87,11 @@ start_append(struct hfb_feed_stream *stream, uint8_t *at)
 	body.feed_size = (uint16_t)strnlen(config->name, sizeof(body.feed));
 	memcpy(body.feed, config->name, body.feed_size);
 	if (config->framing == HFB_FRAMING_IEX_TP)
-		body.session_size = (uint8_t)hfb_iex_tp_session_text(stream->session,
-				(char *)body.session, sizeof(body.session));
+		body.session_size = (uint8_t)hfb_iex_tp_session_text(
+			stream->session, (char *)body.session, sizeof(body.session));
 	else
-		body.session_size = (uint8_t)hfb_moldudp64_session_text(stream->session,
-				(char *)body.session, sizeof(body.session));
+		body.session_size = (uint8_t)hfb_moldudp64_session_text(
+			stream->session, (char *)body.session, sizeof(body.session));
 	memcpy(at + HFB_BATCH_HEADER_BYTES, &body, sizeof(body));
 	meta.payload_crc = hfb_crc32c(0, &body, sizeof(body));
 	append(stream, &meta);
@@ -128,10 +129,13 @@ gap_append(struct hfb_feed_stream *stream, const struct hfb_feed_pending *gap)
 {
 	struct hfb_control_gap body = {
 		.control = { .type = HFB_CONTROL_GAP, .version = 1 },
-		.first = gap->first, .count = gap->count, .cause = gap->cause,
+		.first = gap->first,
+		.count = gap->count,
+		.cause = gap->cause,
 	};
 	struct hfb_batch_meta meta = {
-		.size = GAP_BYTES, .count = 1,
+		.size = GAP_BYTES,
+		.count = 1,
 		.flags = HFB_BATCH_CONTROL | HFB_BATCH_STREAM,
 		.producer_id = stream->key,
 		.base_sequence = gap->first,
@@ -170,7 +174,9 @@ pending_add(struct hfb_feed_stream *stream, uint64_t first, uint64_t count,
 		return;
 	}
 	stream->pending[stream->pending_count++] = (struct hfb_feed_pending){
-		.first = first, .count = count, .cause = cause,
+		.first = first,
+		.count = count,
+		.cause = cause,
 	};
 }
 
@@ -262,8 +268,8 @@ batch_append(struct hfb_feed_stream *stream, const struct hfb_datagram *d,
 		 * The gaps go first, but only when the events can follow: else each
 		 * breath of room would become one more gap.
 		 */
-		if (hfb_log_claim(feed->partition->log, meta.size +
-				  stream->pending_count * GAP_BYTES + 2 * START_BYTES,
+		if (hfb_log_claim(feed->partition->log,
+				  meta.size + stream->pending_count * GAP_BYTES + 2 * START_BYTES,
 				  false, ret_why) == NULL)
 			return 0;
 		if (!pending_flush(stream)) {
@@ -310,7 +316,7 @@ drop_local(struct hfb_feed_stream *stream, uint64_t first, uint64_t count)
 	if (stream->key != 0)
 		pending_add(stream, first, count, HFB_GAP_LOCAL);
 	else
-		stream->log_next = first + count;	/* nobody can name them */
+		stream->log_next = first + count; /* nobody can name them */
 }
 
 /* Is waiting over for this stream? */
@@ -345,8 +351,8 @@ stream_deliver(void *arg, const struct hfb_piece *piece, bool must)
 		/* Held back earlier; it was sound then and nobody has written to it. */
 		packet = &hfb_mbuf_private(piece->datagram)->packet;
 		d = &decoded;
-		if (hfb_feed_decode(feed->config->framing, packet->payload,
-				    packet->payload_bytes, &decoded) < 0) {
+		if (hfb_feed_decode(feed->config->framing, packet->payload, packet->payload_bytes,
+				    &decoded) < 0) {
 			hfb_dassert(false);
 			drop_local(stream, piece->first, piece->count);
 			return piece->count;
@@ -399,7 +405,7 @@ stream_hold(void *arg, void *datagram)
 	hfb_dassert(stream->feed->packet->mbuf == datagram);
 	rte_mbuf_refcnt_update(datagram, 1);
 	if (stream->feed->packet != &private->packet)
-		private->packet = *stream->feed->packet;
+	private->packet = *stream->feed->packet;
 	stream->feed->core->feeds->mbufs_held++;
 }
 
@@ -428,8 +434,8 @@ hfb_feed_stream_known(const struct hfb_feed *feed, const uint8_t *session, uint3
 }
 
 void
-hfb_feed_stream_open(struct hfb_feed_stream *stream, const uint8_t *session,
-		     uint32_t session_size, uint32_t restart, uint64_t first)
+hfb_feed_stream_open(struct hfb_feed_stream *stream, const uint8_t *session, uint32_t session_size,
+		     uint32_t restart, uint64_t first)
 {
 	struct hfb_feed *feed = stream->feed;
 	uint64_t next;

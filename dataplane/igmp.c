@@ -24,34 +24,34 @@
 #include "feed.h"
 #include "node.h"
 
-#define REPORTS_PER_POLL 16u
-#define SECOND_NS 1000000000ull
-#define QUERY_BYTES_V2 8u
-#define QUERY_BYTES_V3 12u
-#define TYPE_QUERY 0x11
-#define TYPE_REPORT_V2 0x16
-#define TYPE_REPORT_V3 0x22
-#define RECORD_IS_EXCLUDE 2	/* answer to a query */
-#define RECORD_TO_EXCLUDE 4	/* joining: from any source */
+#define REPORTS_PER_POLL  16u
+#define SECOND_NS	  1000000000ull
+#define QUERY_BYTES_V2	  8u
+#define QUERY_BYTES_V3	  12u
+#define TYPE_QUERY	  0x11
+#define TYPE_REPORT_V2	  0x16
+#define TYPE_REPORT_V3	  0x22
+#define RECORD_IS_EXCLUDE 2 /* answer to a query */
+#define RECORD_TO_EXCLUDE 4 /* joining: from any source */
 
 struct igmp_group {
-	uint8_t  address[4];
+	uint8_t address[4];
 	uint16_t vlan;
 };
 
 struct igmp_port {
-	bool	 reports;
+	bool reports;
 	uint32_t starts_left;
 	uint64_t start_next_ns;
-	uint64_t answer_at_ns;		/* 0 = no query waits */
-	bool	 v2, v3, joining;	/* of the round under way */
-	uint32_t at;			/* next group of it */
+	uint64_t answer_at_ns; /* 0 = no query waits */
+	bool v2, v3, joining;  /* of the round under way */
+	uint32_t at;	       /* next group of it */
 };
 
 struct hfb_igmp {
 	uint32_t groups_count;
 	struct igmp_group *groups;
-	uint64_t due_ns;		/* nothing before; UINT64_MAX = nothing */
+	uint64_t due_ns; /* nothing before; UINT64_MAX = nothing */
 	uint64_t random;
 	struct igmp_port port[HFB_PORTS_MAX];
 };
@@ -187,8 +187,12 @@ report_write(uint8_t *frame, const struct hfb_port *port, const struct igmp_grou
 	uint32_t body = v3 ? 16 : 8;
 	uint8_t *at = frame, *ip;
 
-	at[0] = 0x01; at[1] = 0x00; at[2] = 0x5e;
-	at[3] = to[1] & 0x7f; at[4] = to[2]; at[5] = to[3];
+	at[0] = 0x01;
+	at[1] = 0x00;
+	at[2] = 0x5e;
+	at[3] = to[1] & 0x7f;
+	at[4] = to[2];
+	at[5] = to[3];
 	memcpy(at + 6, port->mac, 6);
 	at += 12;
 	if (group->vlan != 0) {
@@ -282,8 +286,8 @@ hfb_igmp_poll(struct hfb_core *core)
 		if (!port->reports)
 			continue;
 		if (port->starts_left > 0 && core->now_ns >= port->start_next_ns) {
-			port->start_next_ns = core->now_ns +
-				(port->starts_left == 3 ? 1 : 9) * SECOND_NS;
+			port->start_next_ns =
+				core->now_ns + (port->starts_left == 3 ? 1 : 9) * SECOND_NS;
 			port->starts_left--;
 			port->v2 = port->v3 = port->joining = true;
 			port->at = 0;
@@ -326,7 +330,7 @@ hfb_igmp_input(struct hfb_core *core, uint16_t p, const uint8_t *ip, uint32_t by
 	igmp->random = igmp->random * 6364136223846793005ull + 1442695040888963407ull;
 	if (port->answer_at_ns == 0)
 		port->answer_at_ns = core->now_ns + 1 +
-			(igmp->random >> 33) % (max_ns_tenths * (SECOND_NS / 10));
+				     (igmp->random >> 33) % (max_ns_tenths * (SECOND_NS / 10));
 	port->v2 = port->v2 || !v3;
 	port->v3 = port->v3 || v3;
 	due_update(igmp);

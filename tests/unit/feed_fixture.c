@@ -15,10 +15,10 @@
 #include "crc32c.h"
 #include "hfb_test_main.h"
 
-#define LOG_BYTES (64u << 20)
-#define SEED 0x1234u
+#define LOG_BYTES     (64u << 20)
+#define SEED	      0x1234u
 #define RESERVE_BYTES 4096u
-#define POOL_MBUFS 8191u
+#define POOL_MBUFS    8191u
 
 /* struct hfb_log is storage's; here it is the fixture. */
 static struct feed_fixture *
@@ -62,9 +62,14 @@ hfb_log_append(struct hfb_log *log, const struct hfb_batch_meta *meta,
 {
 	struct feed_fixture *f = of(log);
 	struct hfb_batch batch = {
-		.size = meta->size, .count = meta->count, .version = HFB_BATCH_VERSION,
-		.flags = meta->flags, .leader_epoch = 1, .producer_id = meta->producer_id,
-		.base_sequence = meta->base_sequence, .timestamp_ns = meta->timestamp_ns,
+		.size = meta->size,
+		.count = meta->count,
+		.version = HFB_BATCH_VERSION,
+		.flags = meta->flags,
+		.leader_epoch = 1,
+		.producer_id = meta->producer_id,
+		.base_sequence = meta->base_sequence,
+		.timestamp_ns = meta->timestamp_ns,
 		.payload_crc = meta->payload_crc,
 	};
 	uint32_t i = 0;
@@ -141,15 +146,23 @@ hfb_tx_raw(struct hfb_core *core, uint16_t port, struct rte_mbuf *mbuf)
 void
 hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet)
 {
-	hfb_assert(false);	/* the port has no address */
+	hfb_assert(false); /* the port has no address */
 }
 
 static void
 eal_start(void)
 {
-	char *args[] = { (char *)"test_feed", (char *)"--no-huge", (char *)"--no-shconf",
-			 (char *)"--no-pci", (char *)"--no-telemetry", (char *)"-m",
-			 (char *)"64", (char *)"--log-level=error", (char *)"-l", (char *)"0", NULL };
+	char *args[] = { (char *)"test_feed",
+			 (char *)"--no-huge",
+			 (char *)"--no-shconf",
+			 (char *)"--no-pci",
+			 (char *)"--no-telemetry",
+			 (char *)"-m",
+			 (char *)"64",
+			 (char *)"--log-level=error",
+			 (char *)"-l",
+			 (char *)"0",
+			 NULL };
 	static bool started;
 
 	if (started)
@@ -239,11 +252,12 @@ feed_fixture_restart(struct feed_fixture *f)
 }
 
 void
-feed_fixture_datagram(struct feed_fixture *f, uint16_t line, const uint8_t *payload,
-		      uint32_t bytes, uint64_t port_time_ns)
+feed_fixture_datagram(struct feed_fixture *f, uint16_t line, const uint8_t *payload, uint32_t bytes,
+		      uint64_t port_time_ns)
 {
 	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(f->pool);
-	struct hfb_packet packet = { .mbuf = mbuf, .port_time_ns = port_time_ns,
+	struct hfb_packet packet = { .mbuf = mbuf,
+				     .port_time_ns = port_time_ns,
 				     .payload_bytes = bytes };
 	uint8_t *to;
 
@@ -322,10 +336,13 @@ read_events(struct feed_fixture *f, const struct hfb_batch_view *view)
 			return;
 		}
 		f->event[f->events_count++] = (struct fixture_event){
-			.key = view->header.producer_id, .sequence = sequence++,
+			.key = view->header.producer_id,
+			.sequence = sequence++,
 			.event_time_ns = (uint64_t)r.event_time_ns,
 			.port_time_ns = view->port_time_ns,
-			.value = r.value, .value_size = r.value_size, .order = f->entries++,
+			.value = r.value,
+			.value_size = r.value_size,
+			.order = f->entries++,
 		};
 	}
 }
@@ -359,8 +376,7 @@ feed_fixture_read(struct feed_fixture *f)
 		}
 		f->batches_count++;
 		at += view.header.size;
-		if (view.control == HFB_CONTROL_STREAM_START &&
-		    started_count < FIXTURE_STREAMS_MAX)
+		if (view.control == HFB_CONTROL_STREAM_START && started_count < FIXTURE_STREAMS_MAX)
 			started[started_count++] = view.header.producer_id;
 		for (uint32_t i = 0; i < started_count; i++)
 			known = known || started[i] == view.header.producer_id;

@@ -23,16 +23,16 @@
 #include "feed.h"
 #include "node.h"
 
-#define FIXTURE_EVENTS_MAX 65536u
-#define FIXTURE_GAPS_MAX 512u
-#define FIXTURE_STARTS_MAX 256u
+#define FIXTURE_EVENTS_MAX  65536u
+#define FIXTURE_GAPS_MAX    512u
+#define FIXTURE_STARTS_MAX  256u
 #define FIXTURE_STREAMS_MAX 16u
 
 struct fixture_event {
 	uint64_t key, sequence, event_time_ns, port_time_ns;
 	const uint8_t *value;
 	uint32_t value_size;
-	uint32_t order;			/* among events and gaps */
+	uint32_t order; /* among events and gaps */
 };
 
 struct feed_fixture {
@@ -46,9 +46,11 @@ struct feed_fixture {
 	uint8_t *bytes;
 	uint64_t position, claimed_at, segment_bytes, room_end;
 	uint32_t claimed_bytes;
-	enum hfb_log_refusal refusal;	/* OK = take what comes */
+	enum hfb_log_refusal refusal; /* OK = take what comes */
 	uint64_t refusals;
-	struct { uint64_t key, next; } stream[FIXTURE_STREAMS_MAX];
+	struct {
+		uint64_t key, next;
+	} stream[FIXTURE_STREAMS_MAX];
 	uint32_t streams_count;
 	/* read back */
 	struct fixture_event event[FIXTURE_EVENTS_MAX];
@@ -57,8 +59,8 @@ struct feed_fixture {
 	uint32_t gap_order[FIXTURE_GAPS_MAX];
 	struct hfb_control_stream start[FIXTURE_STARTS_MAX];
 	uint32_t events_count, gaps_count, starts_count, batches_count, entries;
-	bool sound;			/* every batch parsed, each stream started in its segment */
-	uint32_t handed, sent;		/* to another core; frames transmitted */
+	bool sound;	       /* every batch parsed, each stream started in its segment */
+	uint32_t handed, sent; /* to another core; frames transmitted */
 	uint8_t sent_frame[128];
 	uint32_t sent_bytes;
 };

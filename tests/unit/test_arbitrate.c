@@ -16,7 +16,7 @@
 #include "hfb_test_main.h"
 
 #define SEQUENCES_MAX 4096u
-#define HOLD_NS 1000000u
+#define HOLD_NS	      1000000u
 
 /* A datagram: who refers to it, and what it claims to hold. */
 struct packet {
@@ -28,11 +28,11 @@ struct packet {
 struct sink {
 	struct hfb_arbiter arbiter;
 	struct hfb_piece *held;
-	uint64_t next;			/* must come next */
-	uint8_t  fate[SEQUENCES_MAX];	/* 0 not yet, 1 delivered, 2 gap, 3 dropped */
+	uint64_t next;		     /* must come next */
+	uint8_t fate[SEQUENCES_MAX]; /* 0 not yet, 1 delivered, 2 gap, 3 dropped */
 	uint32_t delivered, gaps, missing, dropped;
-	uint32_t room;			/* messages deliver may take */
-	uint32_t refuse_one_in;		/* 0 = never */
+	uint32_t room;		/* messages deliver may take */
+	uint32_t refuse_one_in; /* 0 = never */
 	uint64_t random;
 	bool sound;
 };
@@ -113,7 +113,10 @@ sink_release(void *arg, void *datagram)
 }
 
 static const struct hfb_arbiter_ops ops = {
-	.deliver = sink_deliver, .gap = sink_gap, .hold = sink_hold, .release = sink_release,
+	.deliver = sink_deliver,
+	.gap = sink_gap,
+	.hold = sink_hold,
+	.release = sink_release,
 };
 
 static void
@@ -140,8 +143,8 @@ offer(struct sink *s, uint64_t now_ns, uint16_t line, struct packet *p)
 {
 	struct hfb_arbiter_counts counts;
 
-	hfb_arbiter_offer(&s->arbiter, now_ns, line, p->first, p->count,
-			  p->count > 0 ? p : NULL, &counts);
+	hfb_arbiter_offer(&s->arbiter, now_ns, line, p->first, p->count, p->count > 0 ? p : NULL,
+			  &counts);
 	return counts;
 }
 
@@ -185,7 +188,7 @@ test_the_other_line_fills_in(void)
 	offer(&s, 20, 0, &a4);
 	CU_ASSERT_EQUAL(s.delivered, 2);
 	c = offer(&s, 30, 1, &b);
-	CU_ASSERT_EQUAL(c.duplicates, 2);	/* 2 was delivered, 5 is held */
+	CU_ASSERT_EQUAL(c.duplicates, 2); /* 2 was delivered, 5 is held */
 	CU_ASSERT_EQUAL(s.delivered, 7);
 	CU_ASSERT_EQUAL(s.gaps, 0);
 	CU_ASSERT_EQUAL(a3.references, 0);
@@ -291,7 +294,7 @@ test_back_pressure_keeps_order(void)
 	offer(&s, 0, 0, &a2);
 	CU_ASSERT_EQUAL(s.delivered, 2);
 	CU_ASSERT_EQUAL(hfb_arbiter_poll(&s.arbiter, 10 * HOLD_NS), 0);
-	CU_ASSERT_EQUAL(s.gaps, 0);	/* nothing is missing, only late to be taken */
+	CU_ASSERT_EQUAL(s.gaps, 0); /* nothing is missing, only late to be taken */
 	s.room = 3;
 	CU_ASSERT_EQUAL(hfb_arbiter_poll(&s.arbiter, 10 * HOLD_NS), 3);
 	s.room = 100;
@@ -411,8 +414,8 @@ property_run(uint64_t seed, uint32_t loss_percent, uint32_t refuse_one_in)
 	s.random = seed;
 	s.refuse_one_in = refuse_one_in;
 	for (uint32_t i = 0; i < n; i++) {
-		struct hfb_arbiter_counts c = offer(&s, arrivals[i].at_ns, arrivals[i].line,
-						    arrivals[i].packet);
+		struct hfb_arbiter_counts c =
+			offer(&s, arrivals[i].at_ns, arrivals[i].line, arrivals[i].packet);
 
 		offered += arrivals[i].packet->count;
 		duplicates += c.duplicates;
@@ -430,8 +433,8 @@ property_run(uint64_t seed, uint32_t loss_percent, uint32_t refuse_one_in)
 	for (uint32_t i = 0; i < packets_count; i++)
 		as_sent = as_sent && packets[i].references == 0;
 	if (!as_sent || !s.sound)
-		fprintf(stderr, "seed %llu loss %u%% refuse 1/%u fails\n",
-			(unsigned long long)seed, loss_percent, refuse_one_in);
+		fprintf(stderr, "seed %llu loss %u%% refuse 1/%u fails\n", (unsigned long long)seed,
+			loss_percent, refuse_one_in);
 	CU_ASSERT_TRUE(as_sent);
 	CU_ASSERT_TRUE(s.sound);
 	CU_ASSERT_EQUAL(s.next, messages + 1);

@@ -24,8 +24,13 @@ static struct hfb_feed_config
 feed_config(enum hfb_framing framing)
 {
 	struct hfb_feed_config c = {
-		.name = "test", .framing = framing, .lines_count = 2, .udp_port = 26477,
-		.topic = "t", .hold_events = 1024, .hold_us = 1000,
+		.name = "test",
+		.framing = framing,
+		.lines_count = 2,
+		.udp_port = 26477,
+		.topic = "t",
+		.hold_events = 1024,
+		.hold_us = 1000,
 		.checksum = HFB_CHECKSUM_COUNT,
 	};
 
@@ -254,7 +259,7 @@ test_after_a_restart_the_stream_goes_on(void)
 	CU_ASSERT_EQUAL(f->gaps_count, 1);
 	CU_ASSERT_EQUAL(f->gap[0].first, 16);
 	CU_ASSERT_EQUAL(f->gap[0].count, 4);
-	CU_ASSERT_EQUAL(f->starts_count, 2);	/* one a run: the reader may begin anywhere */
+	CU_ASSERT_EQUAL(f->starts_count, 2); /* one a run: the reader may begin anywhere */
 	CU_ASSERT_EQUAL(f->start[1].next_sequence, 11);
 	feed_fixture_close(f);
 }
@@ -281,11 +286,11 @@ test_sessions_are_streams_of_their_own(void)
 
 	mold_at(f, 0, "OLD", 1, 5, 0);
 	mold_at(f, 0, "NEW", 1, 3, 0);
-	mold_at(f, 1, "OLD", 3, 4, 0);	/* the lagging line ends the old one */
+	mold_at(f, 1, "OLD", 3, 4, 0); /* the lagging line ends the old one */
 	mold_at(f, 1, "NEW", 1, 4, 0);
 	for (char s[] = "A"; s[0] <= 'F'; s[0]++)
 		mold_at(f, 0, s, 1, 1, 0);
-	mold_at(f, 0, "NEW", 5, 1, 0);	/* put aside meanwhile: the log knows it */
+	mold_at(f, 0, "NEW", 5, 1, 0); /* put aside meanwhile: the log knows it */
 	mold_at(f, 0, "NEW", 1, 5, 0);
 	feed_fixture_read(f);
 	CU_ASSERT_TRUE(f->sound);
@@ -314,10 +319,10 @@ test_a_restart_is_late_unless_it_is_allowed(void)
 		mold(f, 0, 1, 60);
 		mold(f, 1, 1, 50);
 		pass(f, 5 * MS_NS);
-		mold(f, 0, 1, 5);	/* line A restarts */
-		mold(f, 1, 51, 10);	/* line B still brings the end of the first run */
+		mold(f, 0, 1, 5);   /* line A restarts */
+		mold(f, 1, 51, 10); /* line B still brings the end of the first run */
 		pass(f, 5 * MS_NS);
-		mold(f, 1, 1, 7);	/* and restarts as well */
+		mold(f, 1, 1, 7); /* and restarts as well */
 		mold(f, 0, 6, 4);
 		pass(f, 5 * MS_NS);
 		feed_fixture_read(f);
@@ -422,11 +427,11 @@ test_a_full_disk_drops_at_once_and_tells_when_room_returns(void)
 	mold(f, 0, 1, 5);
 	f->refusal = HFB_LOG_NO_SPACE;
 	mold(f, 0, 6, 5);
-	mold(f, 0, 13, 3);	/* 11 and 12 are missing on the wire as well */
+	mold(f, 0, 13, 3); /* 11 and 12 are missing on the wire as well */
 	CU_ASSERT_FALSE(hfb_feed_paused(&f->core));
 	pass(f, 5 * MS_NS);
 	f->refusal = HFB_LOG_OK;
-	feed_fixture_turn(f, 1000);	/* no packet needed */
+	feed_fixture_turn(f, 1000); /* no packet needed */
 	feed_fixture_read(f);
 	CU_ASSERT_TRUE(f->sound);
 	CU_ASSERT_EQUAL(f->gaps_count, 3);
@@ -510,7 +515,7 @@ test_a_datagram_larger_than_a_batch_is_split(void)
 {
 	struct feed_fixture *f = mold_open();
 
-	f->segment_bytes = 8192;	/* batches of at most 2048 */
+	f->segment_bytes = 8192; /* batches of at most 2048 */
 	mold(f, 0, 1, 120);
 	feed_fixture_read(f);
 	CU_ASSERT_TRUE(f->sound);
@@ -558,7 +563,8 @@ test_checksums_and_framing_errors_are_counted(void)
 		packet.mbuf = mbuf;
 		packet.payload_bytes = 23;
 		packet.payload = (uint8_t *)rte_pktmbuf_append(mbuf, 23);
-		memcpy((uint8_t *)(uintptr_t)packet.payload, "S         \0\0\0\0\0\0\0\1\0\1\0\1x", 23);
+		memcpy((uint8_t *)(uintptr_t)packet.payload, "S         \0\0\0\0\0\0\0\1\0\1\0\1x",
+		       23);
 		hfb_feed_input(&f->core, 0, &packet);
 		rte_pktmbuf_free(mbuf);
 		feed_fixture_datagram(f, 0, (const uint8_t *)"short", 5, 0);
@@ -574,7 +580,8 @@ test_checksums_and_framing_errors_are_counted(void)
 static void
 test_lines_are_found_by_group_port_and_vlan(void)
 {
-	struct hfb_feed_config c[2] = { feed_config(HFB_FRAMING_RAW), feed_config(HFB_FRAMING_RAW) };
+	struct hfb_feed_config c[2] = { feed_config(HFB_FRAMING_RAW),
+					feed_config(HFB_FRAMING_RAW) };
 	struct hfb_packet packet = { .destination_port = 26477 };
 	struct feed_fixture *f;
 	struct hfb_err err;
@@ -625,18 +632,18 @@ static void
 test_igmp_reports_and_answers(void)
 {
 	static const uint8_t query_v2[] = {
-		0x46, 0, 0, 32, 0, 0, 0, 0, 1, 2, 0, 0, 10, 0, 0, 1, 224, 0, 0, 1,
-		0x94, 4, 0, 0, 0x11, 100, 0xee, 0x9b, 0, 0, 0, 0,
+		0x46, 0, 0, 32, 0,    0, 0, 0, 1,    2,	  0,	0,    10, 0, 0, 1,
+		224,  0, 0, 1,	0x94, 4, 0, 0, 0x11, 100, 0xee, 0x9b, 0,  0, 0, 0,
 	};
 	struct feed_fixture *f = mold_open();
 
 	pass(f, 1 * MS_NS);
-	CU_ASSERT_EQUAL(f->sent, 0);	/* no address, no report */
+	CU_ASSERT_EQUAL(f->sent, 0); /* no address, no report */
 	f->config.ports[0].ip.bytes[10] = f->config.ports[0].ip.bytes[11] = 0xff;
 	memcpy(f->config.ports[0].ip.bytes + 12, "\x0a\0\0\x02", 4);
 	feed_fixture_restart(f);
 	pass(f, 1 * MS_NS);
-	CU_ASSERT_EQUAL(f->sent, 4);	/* two groups, both versions */
+	CU_ASSERT_EQUAL(f->sent, 4); /* two groups, both versions */
 	/* the last is a v3 report for line B: 01:00:5e:00:00:16, protocol 2, TTL 1 */
 	CU_ASSERT_EQUAL(f->sent_bytes, 14 + 24 + 16);
 	CU_ASSERT_EQUAL(memcmp(f->sent_frame, "\x01\0\x5e\0\0\x16", 6), 0);
@@ -646,7 +653,7 @@ test_igmp_reports_and_answers(void)
 	CU_ASSERT_EQUAL(memcmp(f->sent_frame + 14 + 24 + 12, "\xef\xc0\x01\x02", 4), 0);
 	f->core.now_ns += 30000 * MS_NS;
 	pass(f, 30000 * MS_NS);
-	CU_ASSERT_EQUAL(f->sent, 12);	/* repeated twice more, then silence */
+	CU_ASSERT_EQUAL(f->sent, 12); /* repeated twice more, then silence */
 	hfb_igmp_input(&f->core, 0, query_v2, sizeof(query_v2));
 	pass(f, 11000 * MS_NS);
 	CU_ASSERT_EQUAL(f->sent, 14);
@@ -675,8 +682,9 @@ play(struct feed_fixture *f, const char *path, uint32_t *ret_frames)
 		return false;
 	*ret_frames = 0;
 	while (pcap_next_ex(pcap, &header, &bytes) == 1) {
-		uint64_t stamp_ns = ((uint64_t)header->ts.tv_sec * 1000000u +
-				     (uint64_t)header->ts.tv_usec) * 1000u;
+		uint64_t stamp_ns =
+			((uint64_t)header->ts.tv_sec * 1000000u + (uint64_t)header->ts.tv_usec) *
+			1000u;
 
 		*ret_frames += feed_fixture_frame(f, bytes, header->caplen, stamp_ns);
 		if (++n % 32 == 0)
@@ -718,8 +726,10 @@ test_captured_lines_against_their_truth(void)
 	lost = json_object_get(truth, "lost_on_both");
 	CU_ASSERT_TRUE(json_array_size(lost) > 0);
 	for (size_t i = 0; i < json_array_size(lost); i++) {
-		uint64_t first = (uint64_t)json_integer_value(json_array_get(json_array_get(lost, i), 0));
-		uint64_t last = (uint64_t)json_integer_value(json_array_get(json_array_get(lost, i), 1));
+		uint64_t first =
+			(uint64_t)json_integer_value(json_array_get(json_array_get(lost, i), 0));
+		uint64_t last =
+			(uint64_t)json_integer_value(json_array_get(json_array_get(lost, i), 1));
 
 		expected += (uint32_t)(last - first + 1);
 		exact = exact && i < f->gaps_count && f->gap[i].first == first &&
@@ -798,8 +808,8 @@ test_captured_vlan(void)
 	CU_ASSERT_TRUE(f->sound);
 	CU_ASSERT_EQUAL(f->events_count, 39);
 	CU_ASSERT_EQUAL(f->gaps_count, 1);
-	CU_ASSERT_EQUAL(f->gap[0].first + f->gap[0].count, f->event[38].sequence < 19009117 ?
-			f->event[1].sequence : 19009117);
+	CU_ASSERT_EQUAL(f->gap[0].first + f->gap[0].count,
+			f->event[38].sequence < 19009117 ? f->event[1].sequence : 19009117);
 	CU_ASSERT_EQUAL(memcmp(f->start[0].session, "000010059B", 10), 0);
 	feed_fixture_close(f);
 }
@@ -819,9 +829,11 @@ main(void)
 		{ "sessions are streams of their own", test_sessions_are_streams_of_their_own },
 		{ "a restart is late unless it is allowed",
 		  test_a_restart_is_late_unless_it_is_allowed },
-		{ "a capture played again is no restart", test_a_capture_played_again_is_no_restart },
+		{ "a capture played again is no restart",
+		  test_a_capture_played_again_is_no_restart },
 		{ "short refusals lose nothing", test_short_refusals_lose_nothing },
-		{ "a long refusal becomes one local gap", test_a_long_refusal_becomes_one_local_gap },
+		{ "a long refusal becomes one local gap",
+		  test_a_long_refusal_becomes_one_local_gap },
 		{ "a full disk drops at once and tells when room returns",
 		  test_a_full_disk_drops_at_once_and_tells_when_room_returns },
 		{ "no room for long, losses all over", test_no_room_for_long_with_losses_all_over },

@@ -13,12 +13,12 @@
 #include "hfb_test_main.h"
 
 static const uint8_t two[] = {
-	1, 0, 0x04, 0x80, 1, 0, 0, 0, 0, 0, 0xb0, 0x4c,
-	8, 0, 2, 0,			/* payload bytes, count */
-	0, 0, 0, 0, 0, 0, 0, 0,		/* stream offset */
-	0x10, 0x27, 0, 0, 0, 0, 0, 0,	/* sequence 10000 */
-	0x15, 0xcd, 0x5b, 0x07, 0, 0, 0, 0, /* 123456789 ns */
-	3, 0, 'x', 'y', 'z', 1, 0, 'q',
+	1,    0,    0x04, 0x80, 1,   0, 0, 0,
+	0,    0,    0xb0, 0x4c, 8,   0, 2, 0, /* payload bytes, count */
+	0,    0,    0,	  0,	0,   0, 0, 0, /* stream offset */
+	0x10, 0x27, 0,	  0,	0,   0, 0, 0, /* sequence 10000 */
+	0x15, 0xcd, 0x5b, 0x07, 0,   0, 0, 0, /* 123456789 ns */
+	3,    0,    'x',  'y',	'z', 1, 0, 'q',
 };
 
 static void
@@ -79,15 +79,17 @@ test_heartbeat(void)
 static void
 test_short_and_lying_segments(void)
 {
-	static const struct { uint8_t at, value; } lies[] = {
-		{ 0, 2 },	/* version */
-		{ 12, 9 },	/* payload beyond the end */
-		{ 12, 7 },	/* payload ends within a block */
-		{ 14, 1 },	/* fewer blocks than payload */
-		{ 14, 3 },	/* more blocks than payload */
-		{ 31, 0x80 },	/* negative sequence */
-		{ 40, 200 },	/* block beyond the payload */
-		{ 45, 0 },	/* bytes that belong to no block */
+	static const struct {
+		uint8_t at, value;
+	} lies[] = {
+		{ 0, 2 },     /* version */
+		{ 12, 9 },    /* payload beyond the end */
+		{ 12, 7 },    /* payload ends within a block */
+		{ 14, 1 },    /* fewer blocks than payload */
+		{ 14, 3 },    /* more blocks than payload */
+		{ 31, 0x80 }, /* negative sequence */
+		{ 40, 200 },  /* block beyond the payload */
+		{ 45, 0 },    /* bytes that belong to no block */
 	};
 	struct hfb_datagram d;
 

@@ -14,9 +14,8 @@
 #include "hfb_test_main.h"
 
 static const uint8_t three[] = {
-	'H', 'F', 'B', 'U', 'S', '0', '1', ' ', ' ', ' ',
-	0, 0, 0, 0, 0, 0, 1, 2, 0, 3,
-	0, 2, 'a', 'b', 0, 0, 0, 1, 'c',
+	'H', 'F', 'B', 'U', 'S', '0', '1', ' ', ' ', ' ', 0, 0, 0, 0,	0,
+	0,   1,	  2,   0,   3,	 0,   2,   'a', 'b', 0,	  0, 0, 1, 'c',
 };
 
 static void
@@ -93,13 +92,13 @@ test_short_and_lying_packets(void)
 		free(copy);
 	}
 	memcpy(p, three, sizeof(p));
-	p[20] = 0xff;			/* first length beyond the end */
+	p[20] = 0xff; /* first length beyond the end */
 	CU_ASSERT_EQUAL(hfb_moldudp64_decode(p, sizeof(p), &d), -EBADMSG);
 	memcpy(p, three, sizeof(p));
-	p[19] = 4;			/* one more than there are */
+	p[19] = 4; /* one more than there are */
 	CU_ASSERT_EQUAL(hfb_moldudp64_decode(p, sizeof(p), &d), -EBADMSG);
 	memcpy(p, three, sizeof(p));
-	memset(p + 10, 0xff, 8);	/* a sequence that would wrap */
+	memset(p + 10, 0xff, 8); /* a sequence that would wrap */
 	CU_ASSERT_EQUAL(hfb_moldudp64_decode(p, sizeof(p), &d), -EBADMSG);
 }
 
@@ -127,7 +126,8 @@ main(void)
 		{ "heartbeat and end of session", test_heartbeat_and_end_of_session },
 		{ "trailing bytes are ignored", test_trailing_bytes_are_ignored },
 		{ "short and lying packets are refused", test_short_and_lying_packets },
-		{ "unprintable sessions become safe text", test_unprintable_sessions_are_safe_text },
+		{ "unprintable sessions become safe text",
+		  test_unprintable_sessions_are_safe_text },
 		CU_TEST_INFO_NULL,
 	};
 	return hfb_test_main("feed_moldudp64", tests);
