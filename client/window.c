@@ -233,6 +233,34 @@ free_acked(struct hfb_window *w, uint64_t sequence, struct hfb_window_result *re
 		w->head = w->tail;
 }
 
+/*
+ * The broker does not know us. True when it lost us in a restart, or has forgotten us;
+ * not when our very first frame was lost, which the others went on from, and not in an
+ * old answer that newer ones have overtaken.
+ */
+static void
+unknown(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t now_ns,
+	struct hfb_window_result *ret)
+{
+	bool begins = w->first < w->closed && batch_at(w, w->first)->base_sequence == 0;
+
+	if (!begins && ack->leader_epoch > w->leader_epoch) {
+		ret->verdict = HFB_WINDOW_LOST;
+		return;
+	}
+	if (w->unknown_since_ns == 0) {
+		w->unknown_since_ns = now_ns + 1;
+		w->received = w->acked;
+		go_back(w);
+		w->probing = !begins;
+		ret->verdict = HFB_WINDOW_WENT_BACK;
+		return;
+	}
+	/* said again of what was sent anew */
+	ret->verdict = !begins && now_ns > w->unknown_since_ns + w->config.resend_ns ?
+		       HFB_WINDOW_LOST : HFB_WINDOW_STALE;
+}
+
 void
 hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t now_ns,
 	       struct hfb_window_result *ret)
@@ -254,7 +282,7 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 		ret->verdict = HFB_WINDOW_FINAL;
 		return;
 	case HFB_WIRE_UNKNOWN_PRODUCER:
-		ret->verdict = HFB_WINDOW_LOST;
+		unknown(w, ack, now_ns, ret);
 		return;
 	default:
 		break;
@@ -277,6 +305,7 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 	}
 	moved = received > w->received || ack->sequence[w->config.stage] > w->acked;
 	w->leader_epoch = ack->leader_epoch;
+	w->unknown_since_ns = 0;
 	if (received > w->received)
 		w->received = received;
 	if (ack->base_offset != HFB_OFFSET_UNKNOWN) {
@@ -349,6 +378,8 @@ hfb_window_tick(struct hfb_window *w, uint64_t now_ns)
 		w->silence_ns = w->config.resend_ns * SILENCE_FACTOR_MAX;
 	w->moved_ns = now_ns;
 	w->refused_at = UINT64_MAX;
+	if (w->first < w->closed && batch_at(w, w->first)->base_sequence == 0)
+		w->unknown_since_ns = 0;
 	go_back(w);
 	if (w->send == w->closed && w->send > w->first)
 		w->send--;	/* all received, none acked: the last one asks again */
@@ -360,6 +391,7 @@ void
 hfb_window_restart(struct hfb_window *w, uint64_t now_ns)
 {
 	w->received = w->acked;
+	w->unknown_since_ns = 0;
 	w->credit_bytes = HFB_WINDOW_CREDIT_FIRST;
 	w->hold_ns = w->hold_until_ns = 0;
 	w->silence_ns = w->config.resend_ns;

@@ -72,6 +72,7 @@ struct hfb_window {
 	uint64_t moved_ns;		/* last progress, or when something was first in flight */
 	uint64_t silence_ns;		/* now's patience */
 	uint64_t refused_at;		/* sequence went back to already; all ones = none */
+	uint64_t unknown_since_ns;	/* the broker said it does not know us; 0 = no */
 	uint64_t frames, resent;
 	uint32_t leader_epoch;		/* newest seen in acks */
 };
