@@ -209,9 +209,8 @@ place_resolve(const struct hfb_partition *partition, const struct hfb_frame_subs
 	case 0:
 		/* a place is known to the byte: what is before it the client has already */
 		if (ask->from == HFB_FROM_PLACE && ask->value <= committed) {
-			if (state->position != ask->value)
-				state->offset = HFB_OFFSET_UNKNOWN;
 			state->position = ask->value & ~7ull;
+			state->offset = HFB_OFFSET_UNKNOWN;
 		}
 		/* found in what is received but not yet committed: begin where that begins */
 		if (state->position > committed) {
@@ -328,9 +327,11 @@ hfb_push_subscribe(struct hfb_core *core, struct hfb_session *session,
 		return;
 	}
 	sub->heard_ns = core->now_ns;
+	if (ask.window_bytes > WINDOW_BYTES_MAX)
+		ask.window_bytes = WINDOW_BYTES_MAX;
 	/* frames overtake each other: an older window must not take back a newer one */
 	if (ask.from == HFB_FROM_PLACE && ask.value <= sub->position &&
-	    ask.value + ask.window_bytes > sub->limit && ask.window_bytes <= WINDOW_BYTES_MAX) {
+	    ask.value + ask.window_bytes > sub->limit) {
 		sub->limit = ask.value + ask.window_bytes;
 		active_add(core->sessions, sub);
 	}
