@@ -18,7 +18,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -33,6 +32,8 @@
 #define RESTART_MS_MAX	5000u
 #define STEADY_MS	10000u /* having run this long, the next restart is quick again */
 #define CONTROL_STOP_MS 5000u
+
+#define note(format, ...) fprintf(stderr, "hfbus up: " format "\n", ##__VA_ARGS__)
 
 struct child {
 	const char *name;
@@ -84,17 +85,6 @@ help(void)
 	       "  --no-huge        no hugepages, even where there are enough\n"
 	       "  --help           this text\n\n"
 	       "Exit status: 0 stopped by a signal, 2 wrong usage, else hfbusd's own.\n");
-}
-
-static void __attribute__((format(printf, 1, 2))) note(const char *format, ...)
-{
-	char text[1024];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	fprintf(stderr, "hfbus up: %s\n", text);
 }
 
 static uint64_t

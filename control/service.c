@@ -56,13 +56,13 @@ static void step(struct hfb_service *s);
 
 static void __attribute__((format(printf, 1, 2))) note(const char *format, ...)
 {
-	char text[1024];
 	va_list args;
 
+	fprintf(stderr, "hfbus-control: ");
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	vfprintf(stderr, format, args);
 	va_end(args);
-	fprintf(stderr, "hfbus-control: %s\n", text);
+	fprintf(stderr, "\n");
 }
 
 static void

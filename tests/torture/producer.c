@@ -228,7 +228,8 @@ main(int argc, char **argv)
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		uint64_t number = optarg != NULL ? strtoull(optarg, NULL, 10) : 0;
+		const char *text = optarg != NULL ? optarg : "";
+		uint64_t number = strtoull(text, NULL, 10);
 
 		switch (option) {
 		case 'd':
@@ -262,8 +263,8 @@ main(int argc, char **argv)
 			o.filler_max = number < 1 || number > 8000 ? 8000 : (uint32_t)number;
 			break;
 		case 's':
-			o.pub.ack = strcmp(optarg, "received") == 0 ? HFB_STAGE_RECEIVED
-								    : HFB_STAGE_DURABLE;
+			o.pub.ack = strcmp(text, "received") == 0 ? HFB_STAGE_RECEIVED
+								  : HFB_STAGE_DURABLE;
 			break;
 		default:
 			return 2;
