@@ -14,17 +14,17 @@
 #include "assert.h"
 #include "session.h"
 
-#define ENTRIES_MAX \
+#define ENTRIES_MAX                                                                                \
 	((HFB_UDP_PAYLOAD_MAX - sizeof(struct hfb_frame_ack)) / sizeof(struct hfb_wire_ack))
 /* A binding nobody used for so long may go when the table is full. */
 #define BINDING_IDLE_NS 5000000000ull
-#define RECLAIM_STEPS 64u
+#define RECLAIM_STEPS	64u
 
 /* ---- table ------------------------------------------------------------------ */
 
 static uint32_t
-binding_slot(const struct hfb_sessions *s, const struct hfb_session *session,
-	     uint64_t producer_id, const struct hfb_partition *partition)
+binding_slot(const struct hfb_sessions *s, const struct hfb_session *session, uint64_t producer_id,
+	     const struct hfb_partition *partition)
 {
 	/* ids are random; multiplied so that a client cannot aim at one chain by its low bits */
 	uint64_t h = (producer_id ^ session->number) * 0x9e3779b97f4a7c15ull;
@@ -340,9 +340,9 @@ static void
 ack_send(struct hfb_core *core, struct hfb_session *session, uint32_t entries,
 	 const struct hfb_frame_out *out)
 {
-	hfb_session_frame_send(core, session, out,
-			       (uint32_t)(sizeof(struct hfb_frame_ack) +
-					  entries * sizeof(struct hfb_wire_ack)));
+	hfb_session_frame_send(
+		core, session, out,
+		(uint32_t)(sizeof(struct hfb_frame_ack) + entries * sizeof(struct hfb_wire_ack)));
 	core->stats[HFB_STAT_ACK_FRAMES]++;
 }
 
@@ -400,7 +400,7 @@ hfb_ack_loose(struct hfb_core *core, struct hfb_session *session, const struct h
 	if (s->loose_count == HFB_LOOSE_ACKS_MAX)
 		loose_flush(core);
 	if (s->loose_count == HFB_LOOSE_ACKS_MAX)
-		return;	/* nothing can be sent; it is lost like a frame on the wire */
+		return; /* nothing can be sent; it is lost like a frame on the wire */
 	s->loose[s->loose_count].session = session;
 	s->loose[s->loose_count].ack = *ack;
 	s->loose_count++;

@@ -18,29 +18,29 @@
 #include "core.h"
 #include "node.h"
 
-#define ETHER_BYTES 14u
+#define ETHER_BYTES    14u
 #define ETHERTYPE_IPV4 0x0800u
-#define ETHERTYPE_ARP 0x0806u
+#define ETHERTYPE_ARP  0x0806u
 #define ETHERTYPE_VLAN 0x8100u
 #define ETHERTYPE_QINQ 0x88a8u
-#define VLAN_TAGS_MAX 2u
+#define VLAN_TAGS_MAX  2u
 #define IPV4_BYTES_MIN 20u
-#define UDP_BYTES 8u
-#define ICMP_BYTES 8u
-#define ARP_BYTES 28u
-#define PROTOCOL_ICMP 1u
-#define PROTOCOL_IGMP 2u
-#define PROTOCOL_UDP 17u
+#define UDP_BYTES      8u
+#define ICMP_BYTES     8u
+#define ARP_BYTES      28u
+#define PROTOCOL_ICMP  1u
+#define PROTOCOL_IGMP  2u
+#define PROTOCOL_UDP   17u
 
 /* Where the parts of a frame are. */
 struct frame_map {
 	uint16_t ethertype;
-	uint16_t vlan;			/* innermost tag's id, 0 = none */
+	uint16_t vlan; /* innermost tag's id, 0 = none */
 	uint32_t tags;
-	uint32_t network;		/* offset of what follows Ethernet and its tags */
+	uint32_t network; /* offset of what follows Ethernet and its tags */
 	uint32_t transport;
-	uint32_t transport_bytes;	/* by the IP header */
-	uint8_t  protocol;
+	uint32_t transport_bytes; /* by the IP header */
+	uint8_t protocol;
 };
 
 static inline uint16_t
@@ -186,8 +186,8 @@ udp_map(const uint8_t *frame, const struct frame_map *map, bool checksum_known,
 	ret_packet->destination_port = load16(udp + 2);
 	ret_packet->payload = udp + UDP_BYTES;
 	ret_packet->payload_bytes = udp_bytes - UDP_BYTES;
-	ret_packet->checksum_bad = !checksum_known && load16(udp + 6) != 0 &&
-				   !udp_checksum_good(ip, udp, udp_bytes);
+	ret_packet->checksum_bad =
+		!checksum_known && load16(udp + 6) != 0 && !udp_checksum_good(ip, udp, udp_bytes);
 	return -1;
 }
 
@@ -248,7 +248,7 @@ static void
 arp_answer(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame, uint32_t bytes,
 	   const struct frame_map *map)
 {
-	static const uint8_t wanted[8] = { 0, 1, 8, 0, 6, 4, 0, 1 };	/* Ethernet, IPv4, request */
+	static const uint8_t wanted[8] = { 0, 1, 8, 0, 6, 4, 0, 1 }; /* Ethernet, IPv4, request */
 	const struct hfb_port *port = &core->node->ports[queue->port];
 	const uint8_t *arp = frame + map->network;
 	struct rte_mbuf *mbuf;

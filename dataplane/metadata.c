@@ -9,8 +9,8 @@
 _Static_assert(sizeof(struct hfb_frame_metadata) == 64, "fixed by the protocol");
 _Static_assert(sizeof(struct hfb_wire_partition) == 48, "fixed by the protocol");
 
-#define PARTITIONS_MAX \
-	((HFB_UDP_PAYLOAD_MAX - sizeof(struct hfb_frame_metadata)) / \
+#define PARTITIONS_MAX                                                                             \
+	((HFB_UDP_PAYLOAD_MAX - sizeof(struct hfb_frame_metadata)) /                               \
 	 sizeof(struct hfb_wire_partition))
 
 /* Position and offset of a mark; the offset may be of a later position, see shm.h. */
@@ -41,8 +41,8 @@ partition_describe(struct hfb_node *node, uint32_t handle, struct hfb_wire_parti
 }
 
 void
-hfb_metadata_get(struct hfb_core *core, struct hfb_session *session,
-		 const volatile uint8_t *frame, uint32_t bytes)
+hfb_metadata_get(struct hfb_core *core, struct hfb_session *session, const volatile uint8_t *frame,
+		 uint32_t bytes)
 {
 	struct hfb_wire_partition partitions[PARTITIONS_MAX];
 	struct hfb_frame_metadata_get ask;

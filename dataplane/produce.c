@@ -12,7 +12,7 @@
 #include "crc32c.h"
 #include "session.h"
 
-#define EXTENSION_BYTES 16u	/* head word and the port's stamp */
+#define EXTENSION_BYTES 16u /* head word and the port's stamp */
 
 _Static_assert(sizeof(struct hfb_frame_produce) == 56, "fixed by the protocol");
 _Static_assert(sizeof(struct hfb_wire_ack) == 64, "fixed by the protocol");
@@ -135,8 +135,8 @@ offset_answer(struct hfb_core *core, struct hfb_session *session, struct hfb_bin
 
 /* The copy is not what the producer meant; counted where it was found. */
 static void
-refuse_bad(struct hfb_core *core, struct hfb_session *session,
-	   const struct hfb_frame_produce *head, struct hfb_partition *partition)
+refuse_bad(struct hfb_core *core, struct hfb_session *session, const struct hfb_frame_produce *head,
+	   struct hfb_partition *partition)
 {
 	refuse(core, session, head, partition, HFB_WIRE_BAD_BATCH, head->base_sequence);
 }
@@ -201,8 +201,8 @@ head_good(const struct hfb_frame_produce *head, uint32_t records_bytes)
 }
 
 void
-hfb_produce_frame(struct hfb_core *core, struct hfb_session *session,
-		  const volatile uint8_t *frame, uint32_t bytes, const struct hfb_packet *packet)
+hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const volatile uint8_t *frame,
+		  uint32_t bytes, const struct hfb_packet *packet)
 {
 	struct hfb_frame_produce head;
 	struct hfb_partition *partition;
@@ -310,8 +310,7 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session,
 		hfb_binding_epoch(binding, head.producer_epoch);
 	binding->ack_stage = head.flags & HFB_PRODUCE_ACK_STAGE;
 	binding->used_ns = core->now_ns;
-	hfb_binding_appended(core, binding, appended.end_position,
-			     head.base_sequence + head.count);
+	hfb_binding_appended(core, binding, appended.end_position, head.base_sequence + head.count);
 	if ((head.flags & HFB_PRODUCE_WANT_OFFSET) != 0)
 		offset_answer(core, session, binding, appended.base_offset);
 	else if (binding->ack_stage == HFB_STAGE_RECEIVED)

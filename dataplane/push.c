@@ -16,10 +16,10 @@
 
 _Static_assert(sizeof(struct hfb_frame_data) == 48, "fixed by the protocol");
 
-#define DATA_BYTES_MAX ((HFB_UDP_PAYLOAD_MAX - sizeof(struct hfb_frame_data)) & ~7ull)
-#define WINDOW_BYTES_MAX (256u * HFB_MIB)
+#define DATA_BYTES_MAX	    ((HFB_UDP_PAYLOAD_MAX - sizeof(struct hfb_frame_data)) & ~7ull)
+#define WINDOW_BYTES_MAX    (256u * HFB_MIB)
 #define SWEEP_SUBSCRIPTIONS 256u
-#define VISITS_MAX 64u
+#define VISITS_MAX	    64u
 
 /* ---- the round -------------------------------------------------------------- */
 
@@ -237,9 +237,8 @@ place_resolve(const struct hfb_partition *partition, const struct hfb_frame_subs
 }
 
 static void
-subscription_seek(struct hfb_core *core, struct hfb_session *session,
-		  struct hfb_subscription *sub, struct hfb_partition *partition,
-		  const struct hfb_frame_subscribe *ask)
+subscription_seek(struct hfb_core *core, struct hfb_session *session, struct hfb_subscription *sub,
+		  struct hfb_partition *partition, const struct hfb_frame_subscribe *ask)
 {
 	struct hfb_frame_read_state state = {
 		.answers = ask->frame.packet,
@@ -340,11 +339,11 @@ hfb_push_subscribe(struct hfb_core *core, struct hfb_session *session,
 /* ---- pushing ------------------------------------------------------------------------ */
 
 enum run_end {
-	RUN_MORE,	/* its run is over */
-	RUN_DONE,	/* at the tail or the window's end */
-	RUN_WAIT,	/* a read is under way, or no buffer to read into */
-	RUN_NO_FRAME,	/* no buffer to send from */
-	RUN_GONE,	/* the subscription has ended */
+	RUN_MORE,     /* its run is over */
+	RUN_DONE,     /* at the tail or the window's end */
+	RUN_WAIT,     /* a read is under way, or no buffer to read into */
+	RUN_NO_FRAME, /* no buffer to send from */
+	RUN_GONE,     /* the subscription has ended */
 };
 
 static bool
@@ -539,8 +538,9 @@ hfb_push_sweep(struct hfb_core *core)
 		struct hfb_subscription *sub = &s->subscription[s->subscription_hand];
 		uint64_t committed;
 
-		s->subscription_hand = s->subscription_hand + 1 < s->subscriptions_max ?
-					       s->subscription_hand + 1 : 0;
+		s->subscription_hand = s->subscription_hand + 1 < s->subscriptions_max
+					       ? s->subscription_hand + 1
+					       : 0;
 		if (sub->session == NULL)
 			continue;
 		if (core->now_ns > sub->heard_ns + idle_ns) {

@@ -17,7 +17,7 @@
 #include "session.h"
 #include "siphash.h"
 
-#define SWEEP_NS 1000000ull
+#define SWEEP_NS       1000000ull
 #define SWEEP_SESSIONS 64u
 
 /* ---- table ---------------------------------------------------------------- */
@@ -70,8 +70,10 @@ hfb_sessions_create(struct hfb_core *core, struct hfb_err *err)
 	bytes = (bytes + 4095) & ~4095ull;
 	block = aligned_alloc(4096, bytes + (uint64_t)HFB_READERS * HFB_READER_BYTES);
 	if (block == NULL)
-		return hfb_err_set(err, -ENOMEM, "no memory for the sessions of core %u, see"
-				   " sessions_max, producers_max and subscriptions_max", core->id);
+		return hfb_err_set(err, -ENOMEM,
+				   "no memory for the sessions of core %u, see"
+				   " sessions_max, producers_max and subscriptions_max",
+				   core->id);
 	/* touched now: a page fault on a poll core would be a hidden allocation */
 	memset(block, 0, bytes + (uint64_t)HFB_READERS * HFB_READER_BYTES);
 	s = (struct hfb_sessions *)block;
@@ -197,8 +199,8 @@ session_free(struct hfb_core *core, struct hfb_session *session)
 	/* close the hole: move back whoever would be cut off from its own slot by it */
 	for (i = (hole + 1) & s->session_mask; s->session_hash[i] != 0;
 	     i = (i + 1) & s->session_mask) {
-		uint32_t home = (uint32_t)s->session[s->session_hash[i] - 1].number &
-				s->session_mask;
+		uint32_t home =
+			(uint32_t)s->session[s->session_hash[i] - 1].number & s->session_mask;
 
 		if (((i - home) & s->session_mask) >= ((i - hole) & s->session_mask)) {
 			s->session_hash[hole] = s->session_hash[i];
@@ -331,7 +333,7 @@ struct who {
 	struct hfb_ip ip;
 	uint64_t port;
 	uint64_t nonce;
-	uint64_t slot;		/* cookie: time slot; number: the broker's own port */
+	uint64_t slot; /* cookie: time slot; number: the broker's own port */
 	uint64_t half;
 };
 
@@ -405,8 +407,8 @@ session_number(const struct hfb_core *core, const struct hfb_packet *packet, uin
 		.nonce = nonce,
 		.slot = packet->destination_port,
 	};
-	uint64_t number = keyed_hash(core->sessions->number_key, &who, sizeof(who)) &
-			  0x00ffffffffffffffull;
+	uint64_t number =
+		keyed_hash(core->sessions->number_key, &who, sizeof(who)) & 0x00ffffffffffffffull;
 
 	return ((uint64_t)core->id << 56) | (number != 0 ? number : 1);
 }

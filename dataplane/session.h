@@ -40,14 +40,14 @@
 /* Answers kept in a turn that no binding can hold. */
 #define HFB_LOOSE_ACKS_MAX 64u
 /* Reads from segment files in flight or being sent, and the bytes of each. */
-#define HFB_READERS 16u
+#define HFB_READERS	 16u
 #define HFB_READER_BYTES (64u * 1024u)
 /* DATA frames a core sends in a turn, and of these for one subscription at a time. */
 #define HFB_PUSH_FRAMES_TURN 48u
-#define HFB_PUSH_FRAMES_RUN 8u
+#define HFB_PUSH_FRAMES_RUN  8u
 /* Heartbeats of a subscription at the tail: first after, then doubling up to. */
 #define HFB_HEARTBEAT_FIRST_NS 10000000ull
-#define HFB_HEARTBEAT_LAST_NS 640000000ull
+#define HFB_HEARTBEAT_LAST_NS  640000000ull
 /* Answers to frames of unknown sessions, so that a flood of them is not reflected. */
 #define HFB_NO_SESSION_ANSWERS_MS 4u
 /* One producer table for all: a session may take this part of it. */
@@ -66,68 +66,68 @@ enum hfb_session_kind {
 
 struct hfb_session {
 	uint64_t number;
-	uint64_t packet;		/* of the last frame sent */
+	uint64_t packet; /* of the last frame sent */
 	uint64_t heard_ns;
-	struct hfb_binding *last;	/* used by the last PRODUCE */
-	struct hfb_binding *bindings;	/* all of this session's */
-	struct hfb_binding *pending;	/* those that want an ACK entry */
+	struct hfb_binding *last;     /* used by the last PRODUCE */
+	struct hfb_binding *bindings; /* all of this session's */
+	struct hfb_binding *pending;  /* those that want an ACK entry */
 	struct hfb_subscription *subscriptions;
 	struct hfb_session *pending_next;
-	void	*local;			/* LOCAL: its channel */
-	uint8_t  kind;			/* enum hfb_session_kind */
-	bool	 pending_listed;
+	void *local;  /* LOCAL: its channel */
+	uint8_t kind; /* enum hfb_session_kind */
+	bool pending_listed;
 	uint16_t bindings_count;
 	uint32_t next_free;
-	uint64_t error_turn;		/* one ERROR a turn */
-	struct hfb_peer peer;		/* OWN, FOREIGN */
+	uint64_t error_turn;  /* one ERROR a turn */
+	struct hfb_peer peer; /* OWN, FOREIGN */
 };
 
 struct hfb_binding {
 	uint64_t producer_id;
 	struct hfb_partition *partition;
-	struct hfb_session *session;	/* NULL = free */
-	uint64_t sequence[2];		/* next one not yet received, durable */
+	struct hfb_session *session; /* NULL = free */
+	uint64_t sequence[2];	     /* next one not yet received, durable */
 	uint64_t used_ns;
-	uint64_t turn;			/* of the newest entry in the fifo */
-	uint64_t refused_sequence;	/* the last refusal sent and when */
+	uint64_t turn;		   /* of the newest entry in the fifo */
+	uint64_t refused_sequence; /* the last refusal sent and when */
 	uint64_t refused_ns;
 	uint16_t producer_epoch;
-	uint16_t code;			/* enum hfb_wire_code to send */
+	uint16_t code; /* enum hfb_wire_code to send */
 	uint16_t refused_code;
-	uint8_t  ack_stage;		/* enum hfb_stage that triggers an ACK */
-	bool	 pending;		/* on session->pending */
-	bool	 waiting;		/* on partition->acks_head */
-	bool	 starved;		/* told of too little credit for a batch */
-	bool	 resync;		/* sequence[0] came from the log, not from an append here */
-	uint8_t  fifo_head, fifo_count;
-	uint32_t credit_bytes;		/* as last told */
+	uint8_t ack_stage; /* enum hfb_stage that triggers an ACK */
+	bool pending;	   /* on session->pending */
+	bool waiting;	   /* on partition->acks_head */
+	bool starved;	   /* told of too little credit for a batch */
+	bool resync;	   /* sequence[0] came from the log, not from an append here */
+	uint8_t fifo_head, fifo_count;
+	uint32_t credit_bytes; /* as last told */
 	uint32_t next_free;
 	struct hfb_binding *pending_next;
 	struct hfb_binding *waiting_next, *waiting_prev;
 	struct hfb_binding *session_next, *session_prev;
 	struct hfb_binding *hash_next;
 	struct {
-		uint64_t position;	/* when the disk is past it ... */
-		uint64_t sequence;	/* ... all below this one is durable */
+		uint64_t position; /* when the disk is past it ... */
+		uint64_t sequence; /* ... all below this one is durable */
 	} fifo[HFB_BINDING_FIFO];
 };
 
 /* An answer that no binding holds: a refusal before there is one, or a base offset. */
 struct hfb_loose_ack {
-	struct hfb_session *session;	/* NULL = gone meanwhile */
+	struct hfb_session *session; /* NULL = gone meanwhile */
 	struct hfb_wire_ack ack;
 };
 
 struct hfb_subscription {
-	struct hfb_session *session;	/* NULL = free */
+	struct hfb_session *session; /* NULL = free */
 	struct hfb_partition *partition;
-	uint64_t position;		/* next byte to push */
-	uint64_t limit;			/* the window's end */
+	uint64_t position; /* next byte to push */
+	uint64_t limit;	   /* the window's end */
 	uint64_t heard_ns;
 	uint64_t heartbeat_at_ns, heartbeat_ns;
-	struct hfb_reader *reader;	/* while behind the ring */
-	bool	 active;		/* on the round */
-	bool	 in_ring;		/* the last frame came from there */
+	struct hfb_reader *reader; /* while behind the ring */
+	bool active;		   /* on the round */
+	bool in_ring;		   /* the last frame came from there */
 	uint32_t next_free;
 	struct hfb_subscription *active_next, *active_prev;
 	struct hfb_subscription *session_next;
@@ -136,34 +136,34 @@ struct hfb_subscription {
 
 struct hfb_reader {
 	struct hfb_read read;
-	struct hfb_subscription *subscription;	/* NULL and read.busy: orphan */
-	uint64_t position;		/* asked */
-	bool	 taken;
+	struct hfb_subscription *subscription; /* NULL and read.busy: orphan */
+	uint64_t position;		       /* asked */
+	bool taken;
 };
 
 struct hfb_sessions {
 	uint32_t sessions_max, bindings_max, subscriptions_max;
-	uint32_t session_mask, binding_mask;	/* of the hashes */
-	uint32_t sessions_free, bindings_free, subscriptions_free;	/* heads, ~0 = none */
-	uint32_t session_hand, binding_hand, subscription_hand;		/* sweeps */
+	uint32_t session_mask, binding_mask;			   /* of the hashes */
+	uint32_t sessions_free, bindings_free, subscriptions_free; /* heads, ~0 = none */
+	uint32_t session_hand, binding_hand, subscription_hand;	   /* sweeps */
 	uint32_t sessions_count, subscriptions_count;
 	uint32_t bindings_each_max;
 	uint32_t loose_count;
-	uint32_t answers_left;		/* to unknown sessions in this millisecond */
+	uint32_t answers_left; /* to unknown sessions in this millisecond */
 	uint64_t sweep_ns;
-	uint8_t  number_key[16];	/* session numbers; apart from the cookies' key */
-	struct hfb_session *pending;	/* sessions with bindings pending */
-	struct hfb_subscription *active;/* the round's next */
+	uint8_t number_key[16];		 /* session numbers; apart from the cookies' key */
+	struct hfb_session *pending;	 /* sessions with bindings pending */
+	struct hfb_subscription *active; /* the round's next */
 	uint32_t active_count;
 	uint32_t readers_taken;
-	uint32_t *session_hash;		/* index + 1, 0 = empty */
+	uint32_t *session_hash; /* index + 1, 0 = empty */
 	struct hfb_binding **binding_hash;
 	struct hfb_session *session;
 	struct hfb_binding *binding;
 	struct hfb_subscription *subscription;
 	struct hfb_reader reader[HFB_READERS];
 	struct hfb_loose_ack loose[HFB_LOOSE_ACKS_MAX];
-	void *block;			/* all of the above's arrays */
+	void *block; /* all of the above's arrays */
 };
 
 #define HFB_NONE 0xffffffffu
@@ -188,10 +188,10 @@ hfb_wire_load(void *to, const volatile uint8_t *from, uint32_t bytes)
  * ring is full): nothing was sent, try again on a later turn. */
 struct hfb_frame_out {
 	uint8_t *bytes;
-	struct rte_mbuf *mbuf;		/* NULL = local */
+	struct rte_mbuf *mbuf; /* NULL = local */
 };
-uint8_t *hfb_session_frame_begin(struct hfb_core *core, struct hfb_session *session,
-				 uint8_t type, uint32_t bytes, struct hfb_frame_out *out);
+uint8_t *hfb_session_frame_begin(struct hfb_core *core, struct hfb_session *session, uint8_t type,
+				 uint32_t bytes, struct hfb_frame_out *out);
 void hfb_session_frame_send(struct hfb_core *core, struct hfb_session *session,
 			    const struct hfb_frame_out *out, uint32_t bytes);
 /* ERROR, at most one a session and turn. */
@@ -243,8 +243,8 @@ void hfb_push_subscribe(struct hfb_core *core, struct hfb_session *session,
 			const volatile uint8_t *frame, uint32_t bytes,
 			const struct hfb_packet *packet);
 void hfb_push_advanced(struct hfb_core *core, struct hfb_partition *partition);
-uint32_t hfb_push_poll(struct hfb_core *core);	/* DATA out; returns frames sent */
-void hfb_push_sweep(struct hfb_core *core);	/* heartbeats, idle ones; every ms */
+uint32_t hfb_push_poll(struct hfb_core *core); /* DATA out; returns frames sent */
+void hfb_push_sweep(struct hfb_core *core);    /* heartbeats, idle ones; every ms */
 void hfb_push_unsubscribe(struct hfb_core *core, struct hfb_subscription *subscription);
 void hfb_push_partition_detach(struct hfb_core *core, struct hfb_partition *partition);
 

@@ -47,7 +47,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	volatile uint8_t sum = 0;
 	int drop;
 
-	if (size > 9728)	/* the largest buffer a port hands us in one piece */
+	if (size > 9728) /* the largest buffer a port hands us in one piece */
 		return 0;
 	drop = hfb_decode_frame(data, (uint32_t)size, &packet);
 	if (drop >= 0) {
@@ -60,5 +60,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	for (uint32_t i = 0; i < packet.payload_bytes; i++)
 		sum ^= packet.payload[i];
+	(void)sum;
 	return 0;
 }

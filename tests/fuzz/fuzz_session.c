@@ -98,7 +98,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			hfb_session_local_frame(&rig.core, local, frame, bytes);
 			break;
 		case 3:
-			private.kind = HFB_HANDED_PRODUCE + (what >> 7);
+			private
+			.kind = HFB_HANDED_PRODUCE + (what >> 7);
 			rig_packet(&rig, &private.packet, 1, 1000, frame, bytes);
 			hfb_session_handed(&rig.core, &private);
 			break;

@@ -165,8 +165,9 @@ hfb_log_lookup(struct hfb_log *log, uint16_t from, uint32_t leader_epoch, uint64
 	}
 	ret_place->leader_epoch = log->epoch;
 	/* a batch before a place, as an index finds it */
-	ret_place->position = from == HFB_FROM_EARLIEST ? log->start :
-			      from == HFB_FROM_PLACE && value > log->start + 64 ? value - 64 : value;
+	ret_place->position = from == HFB_FROM_EARLIEST				  ? log->start
+			      : from == HFB_FROM_PLACE && value > log->start + 64 ? value - 64
+										  : value;
 	ret_place->offset = 0;
 	if (ret_place->position < log->start)
 		return -ENODATA;
@@ -232,8 +233,7 @@ hfb_local_frame_send(struct hfb_core *core, void *local, uint32_t bytes)
 
 bool
 hfb_handover(struct hfb_core *core, uint16_t to_core, uint16_t kind,
-	     const struct hfb_packet *packet, uint32_t handle, uint64_t session,
-	     uint16_t feed_line)
+	     const struct hfb_packet *packet, uint32_t handle, uint64_t session, uint16_t feed_line)
 {
 	/* takes the reference either way */
 	hfb_assert(rte_mbuf_refcnt_read(packet->mbuf) == 2);

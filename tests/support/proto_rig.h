@@ -21,21 +21,21 @@
 #include "crc32c.h"
 #include "session.h"
 
-#define RIG_PARTITIONS 4u
-#define RIG_FRAMES 512u
+#define RIG_PARTITIONS	4u
+#define RIG_FRAMES	512u
 #define RIG_FRAME_BYTES 2048u
-#define RIG_LOG_BYTES (4u * HFB_MIB)
-#define RIG_PRODUCERS 64u
+#define RIG_LOG_BYTES	(4u * HFB_MIB)
+#define RIG_PRODUCERS	64u
 
 struct hfb_log {
-	uint8_t *bytes;			/* all of it, from position 0 */
+	uint8_t *bytes; /* all of it, from position 0 */
 	uint64_t appended, received, durable, committed, start, next_offset;
-	uint64_t ring_bytes;		/* what of it peek may serve */
+	uint64_t ring_bytes; /* what of it peek may serve */
 	uint32_t claimed;
 	uint32_t epoch;
-	enum hfb_log_refusal refusal;	/* of the next claims */
-	int	 read_error;		/* of the next reads */
-	int	 lookup_result;		/* when not 0 */
+	enum hfb_log_refusal refusal; /* of the next claims */
+	int read_error;		      /* of the next reads */
+	int lookup_result;	      /* when not 0 */
 	struct hfb_place lookup_place;
 	struct {
 		uint64_t producer_id, next;
@@ -46,10 +46,10 @@ struct hfb_log {
 };
 
 struct rig_frame {
-	bool	 local;
-	uint16_t port;			/* the peer's UDP port */
+	bool local;
+	uint16_t port; /* the peer's UDP port */
 	uint32_t bytes;
-	uint8_t	 data[RIG_FRAME_BYTES] __attribute__((aligned(8)));
+	uint8_t data[RIG_FRAME_BYTES] __attribute__((aligned(8)));
 };
 
 struct rig {
@@ -61,17 +61,17 @@ struct rig {
 	struct hfb_positions positions[RIG_PARTITIONS];
 	struct hfb_log log[RIG_PARTITIONS];
 	struct hfb_topic *topic;
-	struct rig_frame *frames;	/* sent, oldest first */
+	struct rig_frame *frames; /* sent, oldest first */
 	uint32_t frames_count;
-	uint32_t no_frames;		/* 1: the port and the local rings are full */
+	uint32_t no_frames; /* 1: the port and the local rings are full */
 	uint32_t handed_count;
 	uint16_t handed_kind, handed_core;
 	uint64_t handed_session;
 	struct hfb_packet handed_packet;
-	bool	 handover_full;
-	struct rte_mbuf mbuf;		/* of packets in */
+	bool handover_full;
+	struct rte_mbuf mbuf; /* of packets in */
 	struct rte_mbuf tx;
-	uint64_t packet;		/* our frames' numbers */
+	uint64_t packet; /* our frames' numbers */
 	uint64_t locals;
 };
 
@@ -81,7 +81,7 @@ struct rig_batch {
 	uint16_t epoch;
 	uint16_t flags;
 	uint64_t base_sequence;
-	uint32_t count;			/* records of 64 bytes of value */
+	uint32_t count; /* records of 64 bytes of value */
 	uint32_t crc_xor;
 };
 
@@ -92,7 +92,7 @@ void rig_turn(struct rig *rig);
 /* All that was appended is on disk. */
 void rig_durable(struct rig *rig, uint32_t partition);
 void rig_reads_complete(struct rig *rig);
-void rig_forget(struct rig *rig);	/* frames sent so far */
+void rig_forget(struct rig *rig); /* frames sent so far */
 
 struct hfb_session *rig_local(struct rig *rig);
 /* A datagram from 10.0.0.<host>:<port>. */

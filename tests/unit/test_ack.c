@@ -50,7 +50,8 @@ test_one_frame_a_session_and_turn(void)
 		for (uint64_t id = 1; id <= 8; id++)
 			for (uint32_t i = 0; i < 4; i++)
 				rig_produce(&rig, session,
-					    &(struct rig_batch){ .producer_id = id, .count = 1,
+					    &(struct rig_batch){ .producer_id = id,
+								 .count = 1,
 								 .partition = p,
 								 .base_sequence = i });
 	rig_turn(&rig);
@@ -78,7 +79,7 @@ test_acks_wait_for_a_buffer(void)
 static void
 test_never_too_early_and_never_for_good(void)
 {
-	static uint64_t end[8192];	/* position at which sequence i + 1 ends */
+	static uint64_t end[8192]; /* position at which sequence i + 1 ends */
 	uint64_t next = 0, told = 0;
 	uint32_t early = 0, back = 0;
 
@@ -89,15 +90,16 @@ test_never_too_early_and_never_for_good(void)
 
 		for (uint32_t i = 0; i < appends; i++) {
 			rig_produce(&rig, session,
-				    &(struct rig_batch){ .producer_id = 7, .count = 1,
+				    &(struct rig_batch){ .producer_id = 7,
+							 .count = 1,
 							 .flags = HFB_STAGE_DURABLE,
 							 .base_sequence = next });
 			end[next++] = rig.log[0].appended;
 		}
 		if (hfb_test_random() % 40 == 0) {
 			/* somewhere between, mostly inside a batch */
-			rig.log[0].durable += hfb_test_random() %
-					      (rig.log[0].received - rig.log[0].durable + 1);
+			rig.log[0].durable +=
+				hfb_test_random() % (rig.log[0].received - rig.log[0].durable + 1);
 			rig.partition[0].dirty = true;
 			rig.partition[0].dirty_next = NULL;
 			rig.core.dirty = &rig.partition[0];

@@ -88,15 +88,14 @@ checksum(const uint8_t *at, uint32_t bytes, uint32_t sum)
 struct frame {
 	uint8_t bytes[2048];
 	uint32_t size;
-	uint32_t ip, udp;	/* offsets */
+	uint32_t ip, udp; /* offsets */
 };
 
 static void
 ip_checksum_set(struct frame *f)
 {
 	put16(f->bytes + f->ip + 10, 0);
-	put16(f->bytes + f->ip + 10,
-	      checksum(f->bytes + f->ip, (f->bytes[f->ip] & 15u) * 4u, 0));
+	put16(f->bytes + f->ip + 10, checksum(f->bytes + f->ip, (f->bytes[f->ip] & 15u) * 4u, 0));
 }
 
 static void
@@ -122,7 +121,7 @@ frame_make(const char *payload, uint32_t tags, uint32_t options)
 	memcpy(f.bytes + 6, peer_mac, 6);
 	for (uint32_t i = 0; i < tags; i++, at += 4) {
 		put16(f.bytes + at, i + 1 < tags ? 0x88a8 : 0x8100);
-		put16(f.bytes + at + 2, 0xe000u | (100 + i));	/* priority 7 */
+		put16(f.bytes + at + 2, 0xe000u | (100 + i)); /* priority 7 */
 	}
 	put16(f.bytes + at, 0x0800);
 	f.ip = at + 2;
@@ -181,7 +180,7 @@ test_a_datagram_is_what_its_headers_say(void)
 			struct frame f = frame_make("hello", tags, options);
 			struct hfb_packet packet;
 
-			f.size += 30;	/* padding and a trailer */
+			f.size += 30; /* padding and a trailer */
 			CU_ASSERT_EQUAL(hfb_decode_frame(f.bytes, f.size, &packet), -1);
 			CU_ASSERT_EQUAL(packet.payload_bytes, 5);
 			CU_ASSERT_EQUAL(memcmp(packet.payload, "hello", 5), 0);
@@ -218,21 +217,20 @@ static void
 test_each_wrong_field_has_its_reason(void)
 {
 	static const struct {
-		uint32_t at;		/* from the IP header */
+		uint32_t at; /* from the IP header */
 		uint8_t value;
 		int reason;
 	} cases[] = {
-		{ 0, 0x65, HFB_STAT_DROP_IP_HEADER },	/* version 6 */
-		{ 0, 0x44, HFB_STAT_DROP_IP_HEADER },	/* a header of 16 bytes */
-		{ 3, 19, HFB_STAT_DROP_IP_HEADER },	/* total below the header */
-		{ 2, 9, HFB_STAT_DROP_SHORT },		/* total beyond the frame */
-		{ 3, 27, HFB_STAT_DROP_UDP_LENGTH },	/* no room for UDP's header */
-		{ 6, 0x20, HFB_STAT_DROP_FRAGMENT },	/* more fragments */
-		{ 7, 0x01, HFB_STAT_DROP_FRAGMENT },	/* a later one */
-		{ 9, 6, HFB_STAT_DROP_IP_PROTOCOL },	/* TCP */
-		{ 12, 224, HFB_STAT_DROP_IP_HEADER },	/* from a group */
-		{ 12, 255, HFB_STAT_DROP_IP_HEADER },
-		{ 12, 0, HFB_STAT_DROP_IP_HEADER },
+		{ 0, 0x65, HFB_STAT_DROP_IP_HEADER }, /* version 6 */
+		{ 0, 0x44, HFB_STAT_DROP_IP_HEADER }, /* a header of 16 bytes */
+		{ 3, 19, HFB_STAT_DROP_IP_HEADER },   /* total below the header */
+		{ 2, 9, HFB_STAT_DROP_SHORT },	      /* total beyond the frame */
+		{ 3, 27, HFB_STAT_DROP_UDP_LENGTH },  /* no room for UDP's header */
+		{ 6, 0x20, HFB_STAT_DROP_FRAGMENT },  /* more fragments */
+		{ 7, 0x01, HFB_STAT_DROP_FRAGMENT },  /* a later one */
+		{ 9, 6, HFB_STAT_DROP_IP_PROTOCOL },  /* TCP */
+		{ 12, 224, HFB_STAT_DROP_IP_HEADER }, /* from a group */
+		{ 12, 255, HFB_STAT_DROP_IP_HEADER }, { 12, 0, HFB_STAT_DROP_IP_HEADER },
 	};
 	struct hfb_packet packet;
 
@@ -248,7 +246,7 @@ test_each_wrong_field_has_its_reason(void)
 		int r;
 
 		if (byte == 0 || byte == 2 || byte == 3)
-			continue;	/* lengths and version are looked at first */
+			continue; /* lengths and version are looked at first */
 		f.bytes[f.ip + byte] ^= 0x10;
 		r = hfb_decode_frame(f.bytes, f.size, &packet);
 		CU_ASSERT_EQUAL(r, HFB_STAT_DROP_IP_CHECKSUM);
@@ -290,7 +288,7 @@ test_udp_checksums_are_verified_when_present(void)
 {
 	struct hfb_packet packet;
 
-	for (uint32_t n = 0; n < 9; n++) {	/* odd and even sizes */
+	for (uint32_t n = 0; n < 9; n++) { /* odd and even sizes */
 		char text[16] = "abcdefghi";
 		struct frame f;
 
@@ -325,7 +323,7 @@ test_datagrams_go_where_they_belong(void)
 	receive(&f);
 	CU_ASSERT_EQUAL(stats[HFB_STAT_DROP_UDP_CHECKSUM], 1);
 	f = frame_make("hello", 0, 0);
-	put16(f.bytes + f.udp + 2, 7402);	/* two cores: 7400 and 7401 */
+	put16(f.bytes + f.udp + 2, 7402); /* two cores: 7400 and 7401 */
 	udp_checksum_set(&f);
 	receive(&f);
 	CU_ASSERT_EQUAL(stats[HFB_STAT_DROP_UDP_PORT], 2);
@@ -345,7 +343,7 @@ test_datagrams_go_where_they_belong(void)
 static struct frame
 arp_make(uint8_t target)
 {
-	struct frame f = { .size = 60 };	/* padded by the link */
+	struct frame f = { .size = 60 }; /* padded by the link */
 
 	memset(f.bytes, 0xff, 6);
 	memcpy(f.bytes + 6, peer_mac, 6);
@@ -361,10 +359,8 @@ static void
 test_arp_is_answered_for_the_ports_own_address(void)
 {
 	static const uint8_t expected[42] = {
-		2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 6,
-		0, 1, 8, 0, 6, 4, 0, 2,
-		2, 0, 0, 0, 0, 1, 10, 0, 0, 1,
-		2, 0, 0, 0, 0, 9, 10, 0, 0, 9,
+		2, 0, 0, 0, 0, 9, 2, 0,	 0, 0, 0, 1, 8, 6, 0, 1, 8, 0,	6, 4, 0,
+		2, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 2, 0, 0, 0, 0, 9, 10, 0, 0, 9,
 	};
 	struct frame f = arp_make(1);
 
@@ -376,10 +372,10 @@ test_arp_is_answered_for_the_ports_own_address(void)
 	f = arp_make(2);
 	receive(&f);
 	f = arp_make(1);
-	f.bytes[21] = 2;		/* an answer */
+	f.bytes[21] = 2; /* an answer */
 	receive(&f);
 	f = arp_make(1);
-	f.bytes[22] = 3;		/* from a group */
+	f.bytes[22] = 3; /* from a group */
 	receive(&f);
 	CU_ASSERT_EQUAL(stats[HFB_STAT_DROP_NOT_OURS], 3);
 	f.size = 41;
@@ -407,7 +403,7 @@ test_echo_is_answered_with_right_checksums(void)
 	to = rte_pktmbuf_mtod(sent, const uint8_t *);
 	CU_ASSERT_EQUAL(memcmp(to, peer_mac, 6), 0);
 	CU_ASSERT_EQUAL(memcmp(to + 6, port_mac, 6), 0);
-	CU_ASSERT_EQUAL(memcmp(to + 12, f.bytes + 12, 4), 0);	/* the same tag */
+	CU_ASSERT_EQUAL(memcmp(to + 12, f.bytes + 12, 4), 0); /* the same tag */
 	CU_ASSERT_EQUAL(checksum(to + f.ip, 20, 0), 0);
 	CU_ASSERT_EQUAL(memcmp(to + f.ip + 12, f.bytes + f.ip + 16, 4), 0);
 	CU_ASSERT_EQUAL(to[f.udp], 0);
@@ -461,16 +457,25 @@ test_garbage_is_dropped(void)
 	for (uint32_t i = HFB_STAT_DROP_SHORT; i <= HFB_STAT_DROP_MULTI_SEGMENT; i++)
 		drops += stats[i];
 	CU_ASSERT_EQUAL(drops + session_count + igmp_count + stats[HFB_STAT_ARP_ANSWERS] +
-			stats[HFB_STAT_ICMP_ANSWERS], 20000);
+				stats[HFB_STAT_ICMP_ANSWERS],
+			20000);
 	CU_ASSERT_TRUE(drops > 10000);
 }
 
 int
 main(int argc, char **argv)
 {
-	static char *eal[] = { (char *)"test_decode", (char *)"--no-huge", (char *)"-m", (char *)"64",
-				(char *)"--no-shconf", (char *)"--no-pci", (char *)"--no-telemetry",
-				(char *)"--log-level=error", (char *)"-l", (char *)"0", NULL };
+	static char *eal[] = { (char *)"test_decode",
+			       (char *)"--no-huge",
+			       (char *)"-m",
+			       (char *)"64",
+			       (char *)"--no-shconf",
+			       (char *)"--no-pci",
+			       (char *)"--no-telemetry",
+			       (char *)"--log-level=error",
+			       (char *)"-l",
+			       (char *)"0",
+			       NULL };
 	CU_TestInfo tests[] = {
 		{ "a datagram is what its headers say", test_a_datagram_is_what_its_headers_say },
 		{ "UDP may be shorter than IP, not longer",

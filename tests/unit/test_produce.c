@@ -230,7 +230,7 @@ test_headers_that_cannot_be_are_refused(void)
 		else if (i == 4)
 			head.base_sequence = UINT64_MAX;
 		else
-			head.count = 3;	/* fits the size, is not what is there */
+			head.count = 3; /* fits the size, is not what is there */
 		memcpy(frame, &head, sizeof(head));
 		hfb_session_local_frame(&rig.core, session, frame, bytes);
 		if (i == 5)
@@ -319,8 +319,8 @@ test_another_cores_partition_is_handed_over(void)
 	CU_ASSERT_EQUAL(rig.handed_session, number);
 	rig.handover_full = true;
 	rig_udp(&rig, 1, 1000, frame, bytes);
-	CU_ASSERT_EQUAL(((const struct hfb_frame_error *)
-			 rig_sent(&rig, HFB_FRAME_ERROR, 0))->code, HFB_WIRE_WRONG_CORE);
+	CU_ASSERT_EQUAL(((const struct hfb_frame_error *)rig_sent(&rig, HFB_FRAME_ERROR, 0))->code,
+			HFB_WIRE_WRONG_CORE);
 	rig_forget(&rig);
 	/* the owner: it knows the peer from the packet, and answers from where it is */
 	rig.partition[3].core = rig.core.id;

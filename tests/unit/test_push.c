@@ -32,8 +32,8 @@ fill(uint32_t batches)
 {
 	for (uint32_t i = 0; i < batches; i++, produced += 16) {
 		rig_produce(&rig, session,
-			    &(struct rig_batch){ .producer_id = 7, .count = 16,
-						 .base_sequence = produced });
+			    &(struct rig_batch){
+				    .producer_id = 7, .count = 16, .base_sequence = produced });
 		rig_durable(&rig, 0);
 		rig_turn(&rig);
 		rig_forget(&rig);
@@ -113,8 +113,8 @@ test_new_bytes_follow_and_uncommitted_ones_do_not(void)
 	CU_ASSERT_EQUAL(state(0)->position, position);
 	rig_turn(&rig);
 	rig_forget(&rig);
-	rig_produce(&rig, session, &(struct rig_batch){ .producer_id = 7, .count = 4,
-							.base_sequence = produced });
+	rig_produce(&rig, session,
+		    &(struct rig_batch){ .producer_id = 7, .count = 4, .base_sequence = produced });
 	produced += 4;
 	rig_turn(&rig);
 	CU_ASSERT_EQUAL(rig_sent_count(&rig, HFB_FRAME_DATA), 0);
@@ -132,7 +132,7 @@ test_lost_bytes_are_sent_again(void)
 	fill(4);
 	rig_subscribe(&rig, reader, HFB_FROM_EARLIEST, 0, 1 << 20, HFB_SUBSCRIBE_SEEK);
 	rig_turn(&rig);
-	rig_forget(&rig);	/* all of it was lost */
+	rig_forget(&rig); /* all of it was lost */
 	rig_subscribe(&rig, reader, HFB_FROM_PLACE, 1424, 1 << 20, 0);
 	rig_turn(&rig);
 	CU_ASSERT_EQUAL(rig.frames_count, 0);
@@ -153,7 +153,7 @@ test_a_reader_behind_the_ring_goes_on_from_the_files(void)
 	rig_turn(&rig);
 	position = collect(reader, 0);
 	CU_ASSERT_EQUAL(position, 1424);
-	fill(300);		/* meanwhile the ring went round many times */
+	fill(300); /* meanwhile the ring went round many times */
 	rig_subscribe(&rig, reader, HFB_FROM_PLACE, position, 1 << 21, 0);
 	rig_turn(&rig);
 	CU_ASSERT_EQUAL(state(0)->code, HFB_WIRE_LAPPED);
@@ -183,7 +183,7 @@ test_places_that_cannot_be_are_answered_by_name(void)
 	rig_subscribe(&rig, reader, HFB_FROM_PLACE, 1 << 20, 4096, HFB_SUBSCRIBE_SEEK);
 	CU_ASSERT_EQUAL(state(1)->code, HFB_WIRE_TRUNCATED);
 	CU_ASSERT_EQUAL(state(1)->position, rig.log[0].committed);
-	rig.log[0].lookup_result = -116;	/* -ESTALE */
+	rig.log[0].lookup_result = -116; /* -ESTALE */
 	rig.log[0].lookup_place = (struct hfb_place){ .leader_epoch = 2, .position = 4096 };
 	rig_subscribe(&rig, reader, HFB_FROM_PLACE, 8192, 4096, HFB_SUBSCRIBE_SEEK);
 	CU_ASSERT_EQUAL(state(2)->code, HFB_WIRE_TRUNCATED);

@@ -77,23 +77,23 @@ test_cookies_age_and_belong_to_one_address(void)
 	hello.hello.nonce = 5;
 	rig_udp(&rig, 1, 1000, &hello, sizeof(hello));
 	open.frame = rig_head(&rig, HFB_FRAME_OPEN, 0);
-	memcpy(open.cookie, ((const struct hfb_frame_cookie *)
-			     rig_sent(&rig, HFB_FRAME_COOKIE, 0))->cookie, 16);
+	memcpy(open.cookie,
+	       ((const struct hfb_frame_cookie *)rig_sent(&rig, HFB_FRAME_COOKIE, 0))->cookie, 16);
 	rig_forget(&rig);
-	rig_udp(&rig, 2, 1000, &open, sizeof(open));	/* another host */
-	rig_udp(&rig, 1, 1001, &open, sizeof(open));	/* another port */
+	rig_udp(&rig, 2, 1000, &open, sizeof(open)); /* another host */
+	rig_udp(&rig, 1, 1001, &open, sizeof(open)); /* another port */
 	open.nonce = 6;
-	rig_udp(&rig, 1, 1000, &open, sizeof(open));	/* another nonce */
+	rig_udp(&rig, 1, 1000, &open, sizeof(open)); /* another nonce */
 	open.nonce = 5;
 	open.cookie[15] ^= 1;
-	rig_udp(&rig, 1, 1000, &open, sizeof(open));	/* a guess */
+	rig_udp(&rig, 1, 1000, &open, sizeof(open)); /* a guess */
 	open.cookie[15] ^= 1;
 	rig.core.now_ns += 2 * HFB_COOKIE_SLOT_NS;
-	rig_udp(&rig, 1, 1000, &open, sizeof(open));	/* too late */
+	rig_udp(&rig, 1, 1000, &open, sizeof(open)); /* too late */
 	CU_ASSERT_EQUAL(rig.stats[HFB_STAT_DROP_COOKIE], 5);
 	CU_ASSERT_EQUAL(rig.frames_count, 0);
 	rig.core.now_ns -= HFB_COOKIE_SLOT_NS;
-	rig_udp(&rig, 1, 1000, &open, sizeof(open));	/* the next slot is in time */
+	rig_udp(&rig, 1, 1000, &open, sizeof(open)); /* the next slot is in time */
 	CU_ASSERT_EQUAL(rig_sent_count(&rig, HFB_FRAME_OPENED), 1);
 }
 
@@ -106,7 +106,7 @@ test_foreign_addresses_and_unknown_sessions_are_refused(void)
 	uint32_t bytes = rig_produce_make(&rig, frame, number, &batch);
 	const struct hfb_frame_error *error;
 
-	rig_turn(&rig);		/* as many answers to strangers as a millisecond allows */
+	rig_turn(&rig); /* as many answers to strangers as a millisecond allows */
 	rig_forget(&rig);
 	rig_udp(&rig, 2, 1000, frame, bytes);
 	CU_ASSERT_EQUAL(rig.stats[HFB_STAT_DROP_SESSION_ADDRESS], 1);
