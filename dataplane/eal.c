@@ -2,6 +2,7 @@
 #include "eal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #include "config.h"
 #include "port.h"
+#include "runtime.h"
 
 #define ARGS_MAX (64 + 4 * HFB_PORTS_MAX)
 #define EAL_OWN_MIB 24u	/* memzones, device structures, what pools lose at their ends */
@@ -68,11 +70,20 @@ hugepages_free_mib(void)
 	return mib;
 }
 
+static uint32_t
+memory_mib(const struct hfb_config *config, const struct hfb_eal_plan *plan, bool hugepages)
+{
+	uint64_t bytes = plan->pools * hfb_port_pool_bytes(plan->pool_mbufs, hugepages);
+
+	if (config->memory_mib != 0)
+		return config->memory_mib;
+	return EAL_OWN_MIB + (uint32_t)((bytes + bytes / 16) / HFB_MIB);
+}
+
 void
 hfb_eal_plan(const struct hfb_config *config, struct hfb_eal_plan *ret_plan)
 {
 	struct hfb_eal_plan plan = { 0 };
-	uint64_t bytes;
 
 	for (uint32_t i = 0; i < config->ports_count; i++) {
 		uint32_t queues = config->ports[i].queues;
@@ -82,13 +93,11 @@ hfb_eal_plan(const struct hfb_config *config, struct hfb_eal_plan *ret_plan)
 		plan.pools += queues < config->cores_count ? queues : config->cores_count;
 	}
 	plan.pool_mbufs = hfb_port_pool_mbufs(config);
-	bytes = plan.pools * hfb_port_pool_bytes(plan.pool_mbufs);
-	plan.memory_mib = config->memory_mib;
-	if (plan.memory_mib == 0)
-		plan.memory_mib = EAL_OWN_MIB + (uint32_t)(bytes / HFB_MIB) +
-				  (uint32_t)(bytes / HFB_MIB / 16);
 	plan.hugepages_free_mib = hugepages_free_mib();
+	plan.memory_mib = memory_mib(config, &plan, true);
 	plan.hugepages = config->hugepages && plan.hugepages_free_mib >= plan.memory_mib;
+	if (!plan.hugepages)
+		plan.memory_mib = memory_mib(config, &plan, false);
 	*ret_plan = plan;
 }
 
@@ -211,6 +220,31 @@ said_shorten(char *said, size_t size)
 			*at = at[1] == '\0' ? '\0' : ';';
 }
 
+/* DPDK prints its usage there when it refuses; our stdout holds the ready line only. */
+static int
+stdout_close(void)
+{
+	int copy = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	fflush(stdout);
+	if (copy >= 0 && null >= 0)
+		dup2(null, STDOUT_FILENO);
+	if (null >= 0)
+		close(null);
+	return copy;
+}
+
+static void
+stdout_open(int copy)
+{
+	fflush(stdout);
+	if (copy < 0)
+		return;
+	dup2(copy, STDOUT_FILENO);
+	close(copy);
+}
+
 int
 hfb_eal_start(const struct hfb_config *config, const struct hfb_eal_plan *plan,
 	      struct hfb_err *err)
@@ -218,29 +252,41 @@ hfb_eal_start(const struct hfb_config *config, const struct hfb_eal_plan *plan,
 	struct arguments arguments = { .count = 0 };
 	char *said = NULL;
 	char *list[ARGS_MAX];
+	char runtime[256];
 	size_t said_bytes = 0;
 	FILE *stream;
-	int r = 0;
+	bool failed;
+	int stdout_fd, r = 0;
 
+	/* without, DPDK takes /tmp/dpdk, which the first user of the machine to come owns */
+	if (geteuid() != 0 && getenv("XDG_RUNTIME_DIR") == NULL &&
+	    hfb_runtime_folder(runtime, sizeof(runtime)))
+		setenv("RUNTIME_DIRECTORY", runtime, 0);
 	argument_add(&arguments, "hfbusd");
 	lcores_add(&arguments, config);
 	devices_add(&arguments, config);
-	argument_add(&arguments, "--in-memory");
 	argument_add(&arguments, "--no-telemetry");
 	argument_add(&arguments, "--log-level=error");
 	argument_add(&arguments, "-m%u", plan->memory_mib);
-	if (plan->hugepages)
+	if (plan->hugepages) {
+		argument_add(&arguments, "--in-memory");
 		argument_add(&arguments, "--single-file-segments"); /* memif without a copy */
-	else
+	} else {
+		/* DPDK refuses --in-memory here; without shared config it leaves no files either */
 		argument_add(&arguments, "--no-huge");
+		argument_add(&arguments, "--no-shconf");
+	}
 	stream = open_memstream(&said, &said_bytes);
 	if (arguments.failed || stream == NULL) {
 		r = hfb_err_set(err, -ENOMEM, "out of memory for DPDK's arguments");
 		goto out;
 	}
 	rte_openlog_stream(stream);
+	stdout_fd = stdout_close();
 	memcpy(list, arguments.list, sizeof(list)); /* DPDK reorders it */
-	if (rte_eal_init(arguments.count, list) < 0) {
+	failed = rte_eal_init(arguments.count, list) < 0;
+	stdout_open(stdout_fd);
+	if (failed) {
 		fflush(stream);
 		said_shorten(said, said_bytes);
 		r = hfb_err_set(err, rte_errno > 0 ? -rte_errno : -EIO,

@@ -17,6 +17,7 @@
 #include "catalogue.h"
 #include "clock.h"
 #include "command.h"
+#include "config.h"
 #include "idle.h"
 #include "ipc_server.h"
 #include "local.h"
@@ -111,12 +112,14 @@ on_topic_get(struct request *request)
 	struct hfb_ipc_partition *entries = (void *)(request->answer->body + sizeof(head));
 	const struct hfb_topic *topic;
 
-	if (memchr(ask->name, '\0', sizeof(ask->name)) == NULL)
-		return hfb_err_set(request->err, -EINVAL, "the topic's name does not end");
+	/* refused before it is put in a sentence */
+	if (hfb_topic_name_check(ask->name, strnlen(ask->name, sizeof(ask->name))) < 0)
+		return hfb_err_set(request->err, -EINVAL, "a topic's name has 1 to %u letters, digits,"
+				   " '.', '_' or '-'", HFB_TOPIC_NAME_MAX);
 	topic = hfb_catalogue_find(node->catalogue, ask->name, (uint32_t)strlen(ask->name));
 	if (topic == NULL)
-		return hfb_err_set(request->err, -ENOENT, "there is no topic '%.*s'",
-				   (int)HFB_TOPIC_NAME_MAX, ask->name);
+		return hfb_err_set(request->err, -ENOENT, "there is no topic '%s'",
+				   ask->name);
 	if (ask->first_partition >= topic->info.partitions)
 		return hfb_err_set(request->err, -EINVAL, "topic %s has %" PRIu32 " partitions, from 0",
 				   topic->info.name, topic->info.partitions);

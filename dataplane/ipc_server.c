@@ -347,7 +347,7 @@ hfb_ipc_server_create(struct hfb_node *node, const char *path, struct hfb_ipc_se
 	mask = umask(0177);
 	r = bind(server->listen_fd, (struct sockaddr *)&server->address, sizeof(server->address));
 	umask(mask);
-	if (r < 0 || listen(server->listen_fd, 128) < 0) {
+	if (r < 0 || listen(server->listen_fd, HFB_IPC_CLIENTS_MAX) < 0) {
 		r = hfb_err_set(err, -errno, "the socket '%s': %s", path, strerror(errno));
 		server->address.sun_path[0] = '\0';
 		goto fail;

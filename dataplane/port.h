@@ -14,6 +14,7 @@
 #ifndef HFB_PORT_H
 #define HFB_PORT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,7 +27,7 @@
 
 /* mbufs of one queue's pool, and their bytes: what may be held at once. */
 uint32_t hfb_port_pool_mbufs(const struct hfb_config *config);
-uint64_t hfb_port_pool_bytes(uint32_t mbufs);
+uint64_t hfb_port_pool_bytes(uint32_t mbufs, bool hugepages);
 /* The device's name in DPDK: "net_memif0", "0000:03:00.0". */
 void hfb_port_name(const struct hfb_port_config *config, char *to, size_t bytes);
 

@@ -11,6 +11,7 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf_dyn.h>
 
+#include "config.h"
 #include "core.h"
 #include "counters.h"
 #include "port.h"
@@ -56,11 +57,14 @@ hfb_port_pool_mbufs(const struct hfb_config *config)
 }
 
 uint64_t
-hfb_port_pool_bytes(uint32_t mbufs)
+hfb_port_pool_bytes(uint32_t mbufs, bool hugepages)
 {
 	uint64_t element = sizeof(struct rte_mbuf) + sizeof(struct hfb_mbuf_private) +
 			   RTE_MBUF_DEFAULT_BUF_SIZE + 128;
 
+	/* no object lies across the end of a page, and an ordinary one holds one */
+	if (!hugepages)
+		element = (element + 4095) / 4096 * 4096;
 	return mbufs * element;
 }
 
@@ -86,9 +90,11 @@ queues_choose(const struct hfb_node *node, const struct hfb_port_config *config,
 {
 	uint32_t queues = config->queues;
 
-	/* spread by itself only where the device can: others would leave queues empty */
+	/* one, unless told, or a NIC spreads by itself (the plan counts the same, eal.c) */
 	if (queues == 0)
-		queues = info->flow_type_rss_offloads != 0 ? node->cores_count : 1;
+		queues = hfb_device_is_pci(config->device) && info->flow_type_rss_offloads != 0
+				 ? node->cores_count
+				 : 1;
 	if (queues > node->cores_count)
 		queues = node->cores_count;
 	if (queues > info->max_rx_queues)

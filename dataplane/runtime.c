@@ -23,24 +23,32 @@ folder_make(const char *path)
 	       (stat.st_mode & 0022) == 0;
 }
 
-static bool
-link_path(char *to, size_t bytes, bool make)
+bool
+hfb_runtime_folder(char *to, size_t bytes)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
-	char base[PATH_MAX - 32];
-	char folder[PATH_MAX - 16];
 
-	if (runtime != NULL && runtime[0] == '/')
-		snprintf(base, sizeof(base), "%s", runtime);
-	else if (geteuid() == 0)
-		snprintf(base, sizeof(base), "/run");
-	else {
-		snprintf(base, sizeof(base), "/tmp/hfbus-%u", (unsigned int)geteuid());
-		if (make && !folder_make(base))
-			return false;
+	if (runtime != NULL && runtime[0] == '/') {
+		snprintf(to, bytes, "%s", runtime);
+		return true;
 	}
+	if (geteuid() == 0) {
+		snprintf(to, bytes, "/run");
+		return true;
+	}
+	snprintf(to, bytes, "/tmp/hfbus-%u", (unsigned int)geteuid());
+	return folder_make(to);
+}
+
+static bool
+link_path(char *to, size_t bytes)
+{
+	char base[PATH_MAX - 32], folder[PATH_MAX - 16];
+
+	if (!hfb_runtime_folder(base, sizeof(base)))
+		return false;
 	snprintf(folder, sizeof(folder), "%s/hfbus", base);
-	if (make && !folder_make(folder))
+	if (!folder_make(folder))
 		return false;
 	snprintf(to, bytes, "%s/default", folder);
 	return true;
@@ -71,7 +79,7 @@ hfb_runtime_default_take(const char *data_dir)
 	char link[PATH_MAX], temporary[PATH_MAX + 32], target[PATH_MAX];
 	ssize_t n;
 
-	if (!link_path(link, sizeof(link), true))
+	if (!link_path(link, sizeof(link)))
 		return false;
 	n = readlink(link, target, sizeof(target) - 1);
 	if (n >= 0) {
@@ -99,7 +107,7 @@ hfb_runtime_default_drop(const char *data_dir)
 	char link[PATH_MAX], target[PATH_MAX];
 	ssize_t n;
 
-	if (!link_path(link, sizeof(link), false))
+	if (!link_path(link, sizeof(link)))
 		return;
 	n = readlink(link, target, sizeof(target) - 1);
 	if (n < 0)

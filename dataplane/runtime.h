@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* <runtime> itself, made when it is not there. False: it cannot be, or is not ours alone. */
+bool hfb_runtime_folder(char *to, size_t bytes);
 /*
  * Make the link when there is none, or it leads to a bus that no longer answers.
  * False: another bus is the default, or the folder cannot be written: clients then

@@ -37,6 +37,10 @@ BUILD = os.environ.get('HFBUS_BUILD', os.path.join(SOURCE, 'build'))
 PATIENCE = float(os.environ.get('HFBUS_TEST_PATIENCE', '60'))
 
 
+# Process has a method called signal, which hides the module in its own definition.
+INTERRUPT = signal.SIGINT
+
+
 class Skip(Exception):
     pass
 
@@ -156,7 +160,7 @@ class Process:
         self.signal(signal.SIGKILL)
         return self.wait()
 
-    def stop(self, number=signal.SIGINT):
+    def stop(self, number=INTERRUPT):
         self.signal(number)
         return self.wait()
 
