@@ -25,13 +25,13 @@
 struct table {
 	uint32_t mask;
 	uint32_t used;
-	struct table *retired;		/* chain of predecessors not reclaimed yet */
-	struct hfb_topic *slots[];	/* release-stored */
+	struct table *retired;	   /* chain of predecessors not reclaimed yet */
+	struct hfb_topic *slots[]; /* release-stored */
 };
 
 struct hfb_catalogue {
 	char path[4096 + 32];
-	struct table *table;		/* release-stored */
+	struct table *table; /* release-stored */
 	struct table *retired;
 	struct hfb_topic **sorted;
 	uint32_t count, room;
@@ -264,8 +264,8 @@ file_write(struct hfb_catalogue *catalogue, const struct hfb_topic *topic, struc
 	const bool present = at < catalogue->count &&
 			     strcmp(catalogue->sorted[at]->info.name, topic->info.name) == 0;
 	const uint32_t count = catalogue->count + !present;
-	const size_t bytes = sizeof(struct hfb_catalogue_header) +
-			     count * sizeof(struct hfb_ipc_topic);
+	const size_t bytes =
+		sizeof(struct hfb_catalogue_header) + count * sizeof(struct hfb_ipc_topic);
 	struct hfb_catalogue_header *header;
 	struct hfb_ipc_topic *topics;
 	char path[sizeof(catalogue->path) + 8];
@@ -342,12 +342,13 @@ file_take(struct hfb_catalogue *catalogue, const uint8_t *bytes, size_t size, st
 		return hfb_err_set(err, -EBADMSG, "'%s' is no catalogue of topics; %s",
 				   catalogue->path, help);
 	if (header->version != HFB_CATALOGUE_VERSION || header->incompatible != 0)
-		return hfb_err_set(err, -ENOTSUP, "the catalogue '%s' has version %" PRIu32
+		return hfb_err_set(err, -ENOTSUP,
+				   "the catalogue '%s' has version %" PRIu32
 				   " and features 0x%" PRIx32 ", this program knows version %u",
 				   catalogue->path, header->version, header->incompatible,
 				   HFB_CATALOGUE_VERSION);
-	if (header->header_crc != hfb_crc32c(0, header,
-					     offsetof(struct hfb_catalogue_header, header_crc)) ||
+	if (header->header_crc !=
+		    hfb_crc32c(0, header, offsetof(struct hfb_catalogue_header, header_crc)) ||
 	    header->topic_bytes != sizeof(*topics) || header->count > HFB_CATALOGUE_TOPICS_MAX ||
 	    size != sizeof(*header) + header->count * sizeof(*topics) ||
 	    header->topics_crc != hfb_crc32c(0, topics, header->count * sizeof(*topics)))
@@ -358,8 +359,9 @@ file_take(struct hfb_catalogue *catalogue, const uint8_t *bytes, size_t size, st
 
 		if (!topic_sound(&topics[i]) ||
 		    (i > 0 && strcmp(topics[i - 1].name, topics[i].name) >= 0))
-			return hfb_err_set(err, -EBADMSG, "the catalogue '%s' is damaged at entry %"
-					   PRIu32 "; %s", catalogue->path, i, help);
+			return hfb_err_set(err, -EBADMSG,
+					   "the catalogue '%s' is damaged at entry %" PRIu32 "; %s",
+					   catalogue->path, i, help);
 		if (room_make(catalogue) < 0 || (topic = hfb_topic_make(&topics[i])) == NULL)
 			return hfb_err_set(err, -ENOMEM, "out of memory for %" PRIu32 " topics",
 					   header->count);
@@ -382,8 +384,10 @@ file_read(struct hfb_catalogue *catalogue, struct hfb_err *err)
 	fd = open(catalogue->path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? 0
-				       : hfb_err_set(err, -errno, "cannot read the catalogue '%s':"
-						     " %s", catalogue->path, strerror(errno));
+				       : hfb_err_set(err, -errno,
+						     "cannot read the catalogue '%s':"
+						     " %s",
+						     catalogue->path, strerror(errno));
 	r = fstat(fd, &stat) < 0 ? -errno : 0;
 	if (r == 0) {
 		bytes = malloc((size_t)stat.st_size + 1);
@@ -461,8 +465,10 @@ hfb_catalogue_put(struct hfb_catalogue *catalogue, struct hfb_topic *topic,
 	hfb_assert(topic_sound(&topic->info));
 	if (catalogue->count == HFB_CATALOGUE_TOPICS_MAX &&
 	    hfb_catalogue_get(catalogue, topic->info.name) == NULL)
-		return hfb_err_set(err, -ENOSPC, "the catalogue holds %u topics, deleted ones"
-				   " included", HFB_CATALOGUE_TOPICS_MAX);
+		return hfb_err_set(err, -ENOSPC,
+				   "the catalogue holds %u topics, deleted ones"
+				   " included",
+				   HFB_CATALOGUE_TOPICS_MAX);
 	if (room_make(catalogue) < 0)
 		return hfb_err_set(err, -ENOMEM, "out of memory for the catalogue");
 	r = file_write(catalogue, topic, err);

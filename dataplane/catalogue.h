@@ -27,19 +27,19 @@
 #include "err.h"
 #include "node.h"
 
-#define HFB_CATALOGUE_MAGIC 0x0031544143424648ull	/* "HFBCAT1\0" */
-#define HFB_CATALOGUE_VERSION 1u
+#define HFB_CATALOGUE_MAGIC	 0x0031544143424648ull /* "HFBCAT1\0" */
+#define HFB_CATALOGUE_VERSION	 1u
 #define HFB_CATALOGUE_TOPICS_MAX 65536u
 
 struct hfb_catalogue_header {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t incompatible;	/* feature bits a reader must know; 0 today */
-	uint64_t generation;	/* times it was written */
-	uint32_t count;		/* topics, tombstones included */
-	uint32_t topic_bytes;	/* sizeof(struct hfb_ipc_topic) */
-	uint32_t topics_crc;	/* crc32c of the topics */
-	uint32_t header_crc;	/* crc32c of the fields above */
+	uint32_t incompatible; /* feature bits a reader must know; 0 today */
+	uint64_t generation;   /* times it was written */
+	uint32_t count;	       /* topics, tombstones included */
+	uint32_t topic_bytes;  /* sizeof(struct hfb_ipc_topic) */
+	uint32_t topics_crc;   /* crc32c of the topics */
+	uint32_t header_crc;   /* crc32c of the fields above */
 };
 
 struct hfb_catalogue;
@@ -52,9 +52,8 @@ struct hfb_catalogue;
  *   -ENOTSUP   of a later version, or with features this program does not know
  *   -errno     reading failed
  */
-int hfb_catalogue_open(const char *path, struct hfb_catalogue **ret_catalogue,
-		       struct hfb_err *err);
-void hfb_catalogue_close(struct hfb_catalogue *catalogue);	/* accepts NULL */
+int hfb_catalogue_open(const char *path, struct hfb_catalogue **ret_catalogue, struct hfb_err *err);
+void hfb_catalogue_close(struct hfb_catalogue *catalogue); /* accepts NULL */
 
 /* A topic with room for info->partitions handles (all ones), or NULL. */
 struct hfb_topic *hfb_topic_make(const struct hfb_ipc_topic *info);

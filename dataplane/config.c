@@ -148,8 +148,9 @@ hfb_value_class(const char *text, uint64_t low, uint64_t high, uint64_t *ret_byt
 	if (hfb_value_bytes(text, &bytes, err) < 0)
 		return -EINVAL;
 	if (bytes < low || bytes > high || (bytes & (bytes - 1)) != 0)
-		return hfb_err_set(err, -EINVAL, "%s is not a power of two from %" PRIu64
-				   "MiB to %" PRIu64 "MiB", text, low / HFB_MIB, high / HFB_MIB);
+		return hfb_err_set(err, -EINVAL,
+				   "%s is not a power of two from %" PRIu64 "MiB to %" PRIu64 "MiB",
+				   text, low / HFB_MIB, high / HFB_MIB);
 	*ret_bytes = bytes;
 	return 0;
 }
@@ -176,7 +177,10 @@ hfb_value_word(const char *text, const char *const *words, uint32_t n, uint32_t 
 			return 0;
 		}
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
-					 i == 0 ? "" : i + 1 == n ? " or " : ", ", words[i]);
+					 i == 0	      ? ""
+					 : i + 1 == n ? " or "
+						      : ", ",
+					 words[i]);
 	}
 	return hfb_err_set(err, -EINVAL, "'%s' is not %s", text, list);
 }
@@ -203,8 +207,10 @@ hfb_value_commit(const char *text, enum hfb_stage *ret_stage, struct hfb_err *er
 	if (hfb_value_word(text, words, 4, &index, err) < 0)
 		return -EINVAL;
 	if (index >= HFB_STAGE_MIRRORED)
-		return hfb_err_set(err, -EINVAL, "commit stage '%s' needs a mirror node, and none"
-				   " is configured", text);
+		return hfb_err_set(err, -EINVAL,
+				   "commit stage '%s' needs a mirror node, and none"
+				   " is configured",
+				   text);
 	*ret_stage = (enum hfb_stage)index;
 	return 0;
 }
@@ -253,7 +259,8 @@ hfb_config_cores_set(struct hfb_config *config, const char *text, struct hfb_err
 				if (count == HFB_CORES_MAX)
 					goto many;
 				if (!CPU_ISSET(cpu, &allowed))
-					return hfb_err_set(err, -EINVAL, "CPU %" PRIu64 " is not"
+					return hfb_err_set(err, -EINVAL,
+							   "CPU %" PRIu64 " is not"
 							   " there, or not allowed to this process",
 							   cpu);
 				cpus[count++] = (int)cpu;
@@ -318,8 +325,10 @@ hfb_port_device_set(struct hfb_port_config *port, const char *text, struct hfb_e
 		return hfb_err_set(err, -EINVAL, "the device is longer than %zu bytes",
 				   sizeof(port->device) - 1);
 	if (strncmp(text, "net_", 4) != 0 && !hfb_device_is_pci(text))
-		return hfb_err_set(err, -EINVAL, "'%s' is neither a DPDK virtual device (net_memif0,"
-				   " net_af_packet0,iface=eth0, ...) nor a PCI address", text);
+		return hfb_err_set(err, -EINVAL,
+				   "'%s' is neither a DPDK virtual device (net_memif0,"
+				   " net_af_packet0,iface=eth0, ...) nor a PCI address",
+				   text);
 	memcpy(port->device, text, size + 1);
 	return 0;
 }
@@ -424,7 +433,8 @@ feed_groups_set(struct hfb_feed_config *feed, const char *text, struct hfb_err *
 		if (hfb_ip_parse(plus, &feed->group[1]) < 0)
 			return hfb_err_set(err, -EINVAL, "'%s' is not an IPv4 address", plus);
 		if (memcmp(&feed->group[0], &feed->group[1], sizeof(feed->group[0])) == 0)
-			return hfb_err_set(err, -EINVAL, "lines A and B have one address, %s", plus);
+			return hfb_err_set(err, -EINVAL, "lines A and B have one address, %s",
+					   plus);
 		feed->lines_count = 2;
 	}
 	return 0;
@@ -442,8 +452,10 @@ hfb_feed_value_set(struct hfb_feed_config *feed, const char *key, const char *te
 	if (strcmp(key, "name") == 0) {
 		if (strlen(text) >= sizeof(feed->name) ||
 		    hfb_topic_name_check(text, strlen(text)) < 0)
-			return hfb_err_set(err, -EINVAL, "'%s' is not 1 to %zu letters, digits, '.',"
-					   " '_' or '-'", text, sizeof(feed->name) - 1);
+			return hfb_err_set(err, -EINVAL,
+					   "'%s' is not 1 to %zu letters, digits, '.',"
+					   " '_' or '-'",
+					   text, sizeof(feed->name) - 1);
 		strcpy(feed->name, text);
 	} else if (strcmp(key, "framing") == 0) {
 		if (hfb_value_word(text, framings, 3, &value, err) < 0)
@@ -457,8 +469,10 @@ hfb_feed_value_set(struct hfb_feed_config *feed, const char *key, const char *te
 		feed->udp_port = (uint16_t)value;
 	} else if (strcmp(key, "topic") == 0) {
 		if (hfb_topic_name_check(text, strlen(text)) < 0)
-			return hfb_err_set(err, -EINVAL, "'%s' is not a topic name: 1 to %u letters,"
-					   " digits, '.', '_' or '-'", text, HFB_TOPIC_NAME_MAX);
+			return hfb_err_set(err, -EINVAL,
+					   "'%s' is not a topic name: 1 to %u letters,"
+					   " digits, '.', '_' or '-'",
+					   text, HFB_TOPIC_NAME_MAX);
 		strcpy(feed->topic, text);
 	} else if (strcmp(key, "partition") == 0) {
 		return hfb_value_u32(text, 0, HFB_TOPIC_PARTITIONS_MAX - 1, &feed->partition, err);
@@ -479,8 +493,10 @@ hfb_feed_value_set(struct hfb_feed_config *feed, const char *key, const char *te
 			return -EINVAL;
 		feed->restart = value == 0 ? HFB_RESTART_NEW_SESSION : HFB_RESTART_ACCEPT;
 	} else {
-		return hfb_err_set(err, -EINVAL, "unknown key; known are name, framing, group, port,"
-				   " topic, partition, vlan, hold-events, hold-us, checksum, restart");
+		return hfb_err_set(
+			err, -EINVAL,
+			"unknown key; known are name, framing, group, port,"
+			" topic, partition, vlan, hold-events, hold-us, checksum, restart");
 	}
 	return 0;
 }
@@ -488,12 +504,12 @@ hfb_feed_value_set(struct hfb_feed_config *feed, const char *key, const char *te
 int
 hfb_feed_complete(const struct hfb_feed_config *feed, struct hfb_err *err)
 {
-	const char *missing = feed->name[0] == '\0'	   ? "name"
-			      : feed->framing == 0	   ? "framing"
-			      : feed->lines_count == 0	   ? "group"
-			      : feed->udp_port == 0	   ? "port"
-			      : feed->topic[0] == '\0'	   ? "topic"
-							   : NULL;
+	const char *missing = feed->name[0] == '\0'    ? "name"
+			      : feed->framing == 0     ? "framing"
+			      : feed->lines_count == 0 ? "group"
+			      : feed->udp_port == 0    ? "port"
+			      : feed->topic[0] == '\0' ? "topic"
+						       : NULL;
 
 	if (missing != NULL)
 		return hfb_err_set(err, -EINVAL, "a feed needs '%s'", missing);
@@ -547,13 +563,16 @@ hfb_config_check_where(const struct hfb_config *config, char *where, size_t wher
 		for (uint32_t i = 0; i < config->cores_count; i++) {
 			snprintf(where, where_bytes, "cores");
 			if (config->cpus[i] < 0)
-				return hfb_err_set(err, -EINVAL, "idle 'busy' wants each poll core on"
+				return hfb_err_set(err, -EINVAL,
+						   "idle 'busy' wants each poll core on"
 						   " a CPU of its own, not 'any'");
 			for (uint32_t j = 0; j < i; j++)
 				if (config->cpus[i] == config->cpus[j])
-					return hfb_err_set(err, -EINVAL, "CPU %d is listed twice:"
+					return hfb_err_set(err, -EINVAL,
+							   "CPU %d is listed twice:"
 							   " cores can share one only with idle"
-							   " 'adaptive'", config->cpus[i]);
+							   " 'adaptive'",
+							   config->cpus[i]);
 		}
 	}
 	for (uint32_t i = 0; i < config->ports_count; i++)
@@ -563,9 +582,10 @@ hfb_config_check_where(const struct hfb_config *config, char *where, size_t wher
 			snprintf(where, where_bytes, "ports[%u].device", i);
 			if (n == strcspn(config->ports[j].device, ",") &&
 			    memcmp(config->ports[i].device, config->ports[j].device, n) == 0)
-				return hfb_err_set(err, -EINVAL, "device '%.*s' is there twice: number"
-						   " them, e.g. net_memif0 and net_memif1", (int)n,
-						   config->ports[i].device);
+				return hfb_err_set(err, -EINVAL,
+						   "device '%.*s' is there twice: number"
+						   " them, e.g. net_memif0 and net_memif1",
+						   (int)n, config->ports[i].device);
 		}
 	for (uint32_t i = 0; i < config->feeds_count; i++)
 		for (uint32_t j = 0; j < i; j++) {
@@ -573,8 +593,10 @@ hfb_config_check_where(const struct hfb_config *config, char *where, size_t wher
 
 			snprintf(where, where_bytes, "feeds[%u].name", i);
 			if (strcmp(a->name, b->name) == 0)
-				return hfb_err_set(err, -EINVAL, "feed '%s' is there twice: its name"
-						   " is part of its stream's key", a->name);
+				return hfb_err_set(err, -EINVAL,
+						   "feed '%s' is there twice: its name"
+						   " is part of its stream's key",
+						   a->name);
 			snprintf(where, where_bytes, "feeds[%u].group", i);
 			if (a->udp_port != b->udp_port ||
 			    (a->vlan != b->vlan && a->vlan != 0 && b->vlan != 0))
@@ -583,7 +605,8 @@ hfb_config_check_where(const struct hfb_config *config, char *where, size_t wher
 				for (uint32_t l = 0; l < b->lines_count; l++)
 					if (memcmp(&a->group[k], &b->group[l],
 						   sizeof(a->group[k])) == 0)
-						return hfb_err_set(err, -EINVAL, "feeds '%s' and '%s'"
+						return hfb_err_set(err, -EINVAL,
+								   "feeds '%s' and '%s'"
 								   " listen to one group and port",
 								   b->name, a->name);
 		}

@@ -33,8 +33,8 @@ void hfb_config_default(struct hfb_config *config);
  *   -errno   the file could not be read
  */
 int hfb_config_load(struct hfb_config *config, const char *path, struct hfb_err *err);
-int hfb_config_load_text(struct hfb_config *config, const char *name, const char *text,
-			 size_t size, struct hfb_err *err);
+int hfb_config_load_text(struct hfb_config *config, const char *name, const char *text, size_t size,
+			 struct hfb_err *err);
 
 /* One flag's value each. Return 0 or -EINVAL (-ENOSPC: too many). */
 int hfb_config_data_set(struct hfb_config *config, const char *text, struct hfb_err *err);
@@ -49,8 +49,8 @@ int hfb_config_check(const struct hfb_config *config, struct hfb_err *err);
 
 /* Shared by those who read names and addresses. 0 or -EINVAL. */
 int hfb_topic_name_check(const char *name, size_t size);
-int hfb_ip_parse(const char *text, struct hfb_ip *ret_ip);	/* IPv4 today */
+int hfb_ip_parse(const char *text, struct hfb_ip *ret_ip); /* IPv4 today */
 void hfb_ip_format(const struct hfb_ip *ip, char *to, size_t bytes);
-bool hfb_device_is_pci(const char *device);	/* 0000:03:00.0[,arguments] */
+bool hfb_device_is_pci(const char *device); /* 0000:03:00.0[,arguments] */
 
 #endif

@@ -48,7 +48,7 @@ struct raw {
 	struct raw_limits limits;
 };
 
-#define TEXT(key, type, member) \
+#define TEXT(key, type, member)                                                                    \
 	CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, member, \
 			       0, CYAML_UNLIMITED)
 
@@ -63,18 +63,12 @@ static const cyaml_schema_value_t port_schema = {
 	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_port, port_fields),
 };
 static const cyaml_schema_field_t feed_fields[] = {
-	TEXT("name", raw_feed, name),
-	TEXT("framing", raw_feed, framing),
-	TEXT("group", raw_feed, group),
-	TEXT("port", raw_feed, port),
-	TEXT("topic", raw_feed, topic),
-	TEXT("partition", raw_feed, partition),
-	TEXT("vlan", raw_feed, vlan),
-	TEXT("hold-events", raw_feed, hold_events),
-	TEXT("hold-us", raw_feed, hold_us),
-	TEXT("checksum", raw_feed, checksum),
-	TEXT("restart", raw_feed, restart),
-	CYAML_FIELD_END,
+	TEXT("name", raw_feed, name),	    TEXT("framing", raw_feed, framing),
+	TEXT("group", raw_feed, group),	    TEXT("port", raw_feed, port),
+	TEXT("topic", raw_feed, topic),	    TEXT("partition", raw_feed, partition),
+	TEXT("vlan", raw_feed, vlan),	    TEXT("hold-events", raw_feed, hold_events),
+	TEXT("hold-us", raw_feed, hold_us), TEXT("checksum", raw_feed, checksum),
+	TEXT("restart", raw_feed, restart), CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t feed_schema = {
 	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_feed, feed_fields),
@@ -139,8 +133,8 @@ static yaml_node_t *
 node_member(yaml_document_t *document, const yaml_node_t *map, const char *key, size_t size,
 	    yaml_node_t **ret_key)
 {
-	for (yaml_node_pair_t *p = map->data.mapping.pairs.start;
-	     p < map->data.mapping.pairs.top; p++) {
+	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
+	     p++) {
 		yaml_node_t *k = yaml_document_get_node(document, p->key);
 
 		if (k->type == YAML_SCALAR_NODE && k->data.scalar.length == size &&
@@ -427,11 +421,11 @@ feed_apply(struct reading *reading, const struct raw_feed *raw, unsigned int ind
 	const struct {
 		const char *key, *text;
 	} values[] = {
-		{ "name", raw->name },		     { "framing", raw->framing },
-		{ "group", raw->group },	     { "port", raw->port },
-		{ "topic", raw->topic },	     { "partition", raw->partition },
-		{ "vlan", raw->vlan },		     { "hold-events", raw->hold_events },
-		{ "hold-us", raw->hold_us },	     { "checksum", raw->checksum },
+		{ "name", raw->name },	     { "framing", raw->framing },
+		{ "group", raw->group },     { "port", raw->port },
+		{ "topic", raw->topic },     { "partition", raw->partition },
+		{ "vlan", raw->vlan },	     { "hold-events", raw->hold_events },
+		{ "hold-us", raw->hold_us }, { "checksum", raw->checksum },
 		{ "restart", raw->restart },
 	};
 	struct hfb_feed_config *feed = hfb_config_feed_new(reading->config, reading->err);
@@ -463,8 +457,8 @@ raw_apply(struct reading *reading, const struct raw *raw)
 		r = port_apply(reading, &raw->ports[i], i);
 	for (unsigned int i = 0; r == 0 && i < raw->feeds_count; i++)
 		r = feed_apply(reading, &raw->feeds[i], i);
-	if (r == 0 && hfb_config_check_where(reading->config, where, sizeof(where),
-					     reading->err) < 0)
+	if (r == 0 &&
+	    hfb_config_check_where(reading->config, where, sizeof(where), reading->err) < 0)
 		r = refuse(reading, where, "");
 	return r;
 }
@@ -492,7 +486,8 @@ hfb_config_load_text(struct hfb_config *config, const char *name, const char *te
 	if (!yaml_parser_load(&parser, &reading.document)) {
 		r = hfb_err_set(err, -EINVAL, "%s:%zu: %s", name,
 				(parser.problem_mark.line ? parser.problem_mark.line
-							  : parser.context_mark.line) + 1,
+							  : parser.context_mark.line) +
+					1,
 				parser.problem != NULL ? parser.problem : "not YAML");
 		yaml_parser_delete(&parser);
 		return r;

@@ -20,8 +20,8 @@
 #include "node.h"
 #include "port.h"
 
-#define COMMANDS_A_TURN 16u
-#define WRITER_STATS_TURNS 64u	/* how often they are copied while there is work */
+#define COMMANDS_A_TURN	   16u
+#define WRITER_STATS_TURNS 64u /* how often they are copied while there is work */
 
 static const char *const stat_names[] = {
 #define X(id, name) name,
@@ -251,8 +251,8 @@ queues_take(struct hfb_core *core, struct hfb_err *err)
 			queue->queue = q;
 			queue->pool = port->pools[q];
 			hfb_port_name(port->config, name, sizeof(name));
-			snprintf(labels, sizeof(labels), "port=%u,queue=%u,core=%u,device=%.40s", p, q,
-				 core->id, name);
+			snprintf(labels, sizeof(labels), "port=%u,queue=%u,core=%u,device=%.40s", p,
+				 q, core->id, name);
 			queue->stats = hfb_counters_block(node->counters, labels, queue_stat_names,
 							  HFB_QUEUE_STATS_COUNT);
 			if (queue->stats == NULL)
@@ -264,8 +264,7 @@ queues_take(struct hfb_core *core, struct hfb_err *err)
 }
 
 int
-hfb_core_create(struct hfb_node *node, uint16_t id, struct hfb_core **ret_core,
-		struct hfb_err *err)
+hfb_core_create(struct hfb_node *node, uint16_t id, struct hfb_core **ret_core, struct hfb_err *err)
 {
 	const struct hfb_config *config = node->config;
 	struct hfb_writer_config writer = {
@@ -277,8 +276,8 @@ hfb_core_create(struct hfb_node *node, uint16_t id, struct hfb_core **ret_core,
 	char labels[32];
 	int r;
 
-	core = aligned_alloc(HFB_CACHE_LINE, (sizeof(*core) + HFB_CACHE_LINE - 1) /
-						     HFB_CACHE_LINE * HFB_CACHE_LINE);
+	core = aligned_alloc(HFB_CACHE_LINE, (sizeof(*core) + HFB_CACHE_LINE - 1) / HFB_CACHE_LINE *
+						     HFB_CACHE_LINE);
 	if (core == NULL)
 		return hfb_err_set(err, -ENOMEM, "out of memory for poll core %u", id);
 	memset(core, 0, sizeof(*core));

@@ -33,88 +33,88 @@
 #include "stats.h"
 #include "writer.h"
 
-#define HFB_CORE_COMMANDS_MAX 1024u	/* on the way to a core at once */
-#define HFB_CORE_LOGS_MAX 16384u	/* partitions of one core */
+#define HFB_CORE_COMMANDS_MAX 1024u  /* on the way to a core at once */
+#define HFB_CORE_LOGS_MAX     16384u /* partitions of one core */
 
-struct hfb_node;	/* node.h: config, catalogue, partition table, cores */
+struct hfb_node; /* node.h: config, catalogue, partition table, cores */
 struct hfb_core;
-struct hfb_sessions;	/* session.h */
-struct hfb_feeds;	/* feed.h */
-struct hfb_locals;	/* local.h */
-struct hfb_idle_state;	/* idle.h */
+struct hfb_sessions;   /* session.h */
+struct hfb_feeds;      /* feed.h */
+struct hfb_locals;     /* local.h */
+struct hfb_idle_state; /* idle.h */
 struct hfb_command;
 
 /* A partition as the data plane knows it; made by the main thread. */
 struct hfb_partition {
 	uint32_t handle;
-	uint32_t index;			/* in its topic */
-	uint16_t core;			/* owner */
+	uint32_t index; /* in its topic */
+	uint16_t core;	/* owner */
 	uint16_t commit_stage;
 	struct hfb_log *log;
 	struct hfb_positions *positions;
-	const struct hfb_topic *topic;	/* catalogue.h; lives as long */
+	const struct hfb_topic *topic; /* catalogue.h; lives as long */
 	/* owner core's: */
-	void *acks_head;		/* ack.c: producers that wait for a stage or for credit */
-	void *subs_head;		/* push.c: subscriptions */
-	uint32_t producers_count;	/* ack.c: those on acks_head, who share the room */
-	bool  dirty;			/* log advanced since acks were last sent */
-	bool  detaching;
+	void *acks_head;	  /* ack.c: producers that wait for a stage or for credit */
+	void *subs_head;	  /* push.c: subscriptions */
+	uint32_t producers_count; /* ack.c: those on acks_head, who share the room */
+	bool dirty;		  /* log advanced since acks were last sent */
+	bool detaching;
 	struct hfb_partition *dirty_next;
 };
 
 /* One received UDP datagram, decoded. Points into the mbuf. */
 struct hfb_packet {
 	struct rte_mbuf *mbuf;
-	uint16_t port;			/* index in node->ports */
-	uint16_t vlan;			/* 0 = untagged */
-	uint8_t  source_mac[6];
+	uint16_t port; /* index in node->ports */
+	uint16_t vlan; /* 0 = untagged */
+	uint8_t source_mac[6];
 	struct hfb_ip source, destination;
-	uint16_t source_port, destination_port;	/* host order */
-	const uint8_t *payload;		/* UDP payload, contiguous */
-	uint32_t payload_bytes;		/* by IP and UDP headers, not by the frame */
-	uint64_t port_time_ns;		/* NIC's or capture's stamp, UTC ns; 0 = none */
-	bool     checksum_bad;		/* UDP checksum present and wrong */
+	uint16_t source_port, destination_port; /* host order */
+	const uint8_t *payload;			/* UDP payload, contiguous */
+	uint32_t payload_bytes;			/* by IP and UDP headers, not by the frame */
+	uint64_t port_time_ns;			/* NIC's or capture's stamp, UTC ns; 0 = none */
+	bool checksum_bad;			/* UDP checksum present and wrong */
 };
 
 /* A port queue this core polls, and its transmit side. */
 struct hfb_queue {
-	uint16_t port;			/* index in node->ports */
+	uint16_t port; /* index in node->ports */
 	uint16_t dpdk_port, queue;
 	uint16_t tx_count;
 	struct rte_mbuf *tx[HFB_BURST_MAX * 4];
 	struct rte_mempool *pool;
-	uint64_t *stats;		/* HFB_QUEUE_STAT_* of stats.h, in the counters file */
+	uint64_t *stats; /* HFB_QUEUE_STAT_* of stats.h, in the counters file */
 };
 
 struct hfb_core {
 	uint16_t id;
 	uint16_t queues_count;
-	int      cpu;
-	uint64_t now_ns;		/* UTC, read once a turn */
+	int cpu;
+	uint64_t now_ns; /* UTC, read once a turn */
 	uint64_t now_tsc;
-	uint64_t turn;			/* turns done; release-stored each turn for quiescence */
+	uint64_t turn; /* turns done; release-stored each turn for quiescence */
 	struct hfb_node *node;
 	struct hfb_writer *writer;
-	uint64_t *stats;		/* HFB_STAT_* of stats.h, in the counters file */
+	uint64_t *stats;			/* HFB_STAT_* of stats.h, in the counters file */
 	struct hfb_queue queues[HFB_PORTS_MAX]; /* at most one a port */
 	struct hfb_queue *queue_of_port[HFB_PORTS_MAX]; /* NULL: sent by another core */
 	struct hfb_sessions *sessions;
 	struct hfb_feeds *feeds;
 	struct hfb_locals *locals;
-	struct hfb_partition *dirty;	/* logs that advanced this turn, set by storage's callback */
+	struct hfb_partition *dirty; /* logs that advanced this turn, set by storage's callback */
 	struct hfb_spsc *in[HFB_CORES_MAX];  /* mbufs handed over by core i; NULL for itself */
 	struct hfb_spsc *out[HFB_CORES_MAX]; /* = in[id] of core i */
-	struct hfb_spsc *commands;	/* from the main thread: struct hfb_command * */
-	struct hfb_spsc *done;		/* back to the main thread, same objects */
-	struct hfb_command *detaching;	/* DETACH under way, answered when the log is let go */
-	uint64_t handed_to;		/* bit per core given mbufs this turn: woken at its end */
-	struct hfb_idle_state *idle;	/* idle.h */
-	int      wake_fd;		/* eventfd: commands, local clients */
-	uint32_t sleeping;		/* 1 while it may sleep; others then write wake_fd */
-	uint32_t partitions_count;	/* attached here */
-	uint64_t *writer_stats;		/* copy of the writer's, in the counters file */
-	bool     ports_live;		/* HFB_COMMAND_PORTS was there */
-	bool     stop;
+	struct hfb_spsc *commands;	     /* from the main thread: struct hfb_command * */
+	struct hfb_spsc *done;		     /* back to the main thread, same objects */
+	struct hfb_command *detaching;	     /* DETACH under way, answered when the log is let go */
+	uint64_t handed_to;	     /* bit per core given mbufs this turn: woken at its end */
+	struct hfb_idle_state *idle; /* idle.h */
+	int wake_fd;		     /* eventfd: commands, local clients */
+	uint32_t sleeping;	     /* 1 while it may sleep; others then write wake_fd */
+	uint32_t partitions_count;   /* attached here */
+	uint64_t *writer_stats;	     /* copy of the writer's, in the counters file */
+	bool ports_live;	     /* HFB_COMMAND_PORTS was there */
+	bool stop;
 };
 
 /*
@@ -123,7 +123,7 @@ struct hfb_core {
  */
 int hfb_core_create(struct hfb_node *node, uint16_t id, struct hfb_core **ret_core,
 		    struct hfb_err *err);
-void hfb_core_destroy(struct hfb_core *core);	/* accepts NULL */
+void hfb_core_destroy(struct hfb_core *core); /* accepts NULL */
 /* Once all cores are made: the rings between them. */
 int hfb_cores_connect(struct hfb_node *node, struct hfb_err *err);
 /* One turn; returns the work done. */
@@ -135,19 +135,19 @@ void hfb_core_wake(struct hfb_core *core);
 
 /* What travels in an mbuf's private area when it is handed over. */
 struct hfb_mbuf_private {
-	uint16_t kind;			/* HFB_HANDED_* */
+	uint16_t kind; /* HFB_HANDED_* */
 	uint16_t from_core;
-	uint16_t feed_line;		/* feed.h */
+	uint16_t feed_line; /* feed.h */
 	uint16_t reserved;
 	uint32_t handle;
-	uint64_t session;		/* validated by from_core */
+	uint64_t session; /* validated by from_core */
 	struct hfb_packet packet;
 };
 enum {
 	HFB_HANDED_PRODUCE = 1,
 	HFB_HANDED_SUBSCRIBE = 2,
 	HFB_HANDED_FEED = 3,
-	HFB_HANDED_TX = 4,	/* to send: the port's one queue belongs to that core */
+	HFB_HANDED_TX = 4, /* to send: the port's one queue belongs to that core */
 };
 static inline struct hfb_mbuf_private *
 hfb_mbuf_private(struct rte_mbuf *mbuf)
@@ -162,26 +162,27 @@ bool hfb_handover(struct hfb_core *core, uint16_t to_core, uint16_t kind,
 uint32_t hfb_handover_poll(struct hfb_core *core);
 /* The receiving ends, on the owner core; @private->packet is the datagram. The
  * caller frees the mbuf afterwards (take a reference to keep it). */
-void hfb_session_handed(struct hfb_core *core, const struct hfb_mbuf_private *private); /* session.c */
-void hfb_feed_handed(struct hfb_core *core, const struct hfb_mbuf_private *private);    /* feed.c */
+void hfb_session_handed(struct hfb_core *core,
+			const struct hfb_mbuf_private *private);		     /* session.c */
+void hfb_feed_handed(struct hfb_core *core, const struct hfb_mbuf_private *private); /* feed.c */
 
 /* port.c: one burst from each of this core's queues; returns packets. */
 uint32_t hfb_port_poll(struct hfb_core *core);
 /* port.c: an mbuf with room for @bytes of UDP payload towards a peer, headers
  * written; NULL: pool empty, counted. hfb_tx_send() takes it (counted when the port is full). */
-struct hfb_peer {			/* where answers go */
-	uint16_t port;			/* index in node->ports */
+struct hfb_peer {      /* where answers go */
+	uint16_t port; /* index in node->ports */
 	uint16_t vlan;
-	uint8_t  mac[6];
-	uint8_t  own_mac[6];
+	uint8_t mac[6];
+	uint8_t own_mac[6];
 	struct hfb_ip ip, own_ip;
 	uint16_t udp_port, own_udp_port;
 };
-struct rte_mbuf *hfb_tx_begin(struct hfb_core *core, const struct hfb_peer *peer,
-			      uint32_t bytes, uint8_t **ret_payload);
+struct rte_mbuf *hfb_tx_begin(struct hfb_core *core, const struct hfb_peer *peer, uint32_t bytes,
+			      uint8_t **ret_payload);
 void hfb_tx_send(struct hfb_core *core, const struct hfb_peer *peer, struct rte_mbuf *mbuf,
 		 uint32_t bytes);
-uint32_t hfb_tx_flush(struct hfb_core *core);	/* end of turn */
+uint32_t hfb_tx_flush(struct hfb_core *core); /* end of turn */
 /* A raw Ethernet frame (ARP, ICMP, IGMP answers). Takes @mbuf. */
 void hfb_tx_raw(struct hfb_core *core, uint16_t port, struct rte_mbuf *mbuf);
 
@@ -194,9 +195,9 @@ int hfb_decode_frame(const uint8_t *frame, uint32_t bytes, struct hfb_packet *re
 
 /* feed.c: a datagram to a feed's (group, port); takes nothing, keeps a
  * reference (rte_pktmbuf_refcnt_update) when it holds the packet back. */
-int  hfb_feed_line_find(const struct hfb_core *core, const struct hfb_packet *packet); /* or -1 */
+int hfb_feed_line_find(const struct hfb_core *core, const struct hfb_packet *packet); /* or -1 */
 void hfb_feed_input(struct hfb_core *core, uint16_t line, const struct hfb_packet *packet);
-uint32_t hfb_feed_poll(struct hfb_core *core);	/* hold-back expiry, local gaps */
+uint32_t hfb_feed_poll(struct hfb_core *core); /* hold-back expiry, local gaps */
 /*
  * port.c asks before it receives: true while a feed's log has no room just now.
  * Ports that hold their packets meanwhile (net_pcap, net_memif, net_ring: a lossless
@@ -206,11 +207,12 @@ uint32_t hfb_feed_poll(struct hfb_core *core);	/* hold-back expiry, local gaps *
 bool hfb_feed_paused(const struct hfb_core *core);
 /* igmp.c: an IPv4 packet with protocol 2, from the IP header on. Takes nothing. */
 void hfb_igmp_input(struct hfb_core *core, uint16_t port, const uint8_t *ip, uint32_t bytes);
-/* Main thread, after the ports are started: let multicast through (allmulticast, else promiscuous). */
+/* Main thread, after the ports are started: let multicast through (allmulticast, else promiscuous).
+ */
 void hfb_igmp_ports_start(struct hfb_node *node);
 /* Main thread, while the core does not run: make and free core->feeds. */
-int  hfb_feeds_create(struct hfb_core *core, struct hfb_err *err);
-void hfb_feeds_destroy(struct hfb_core *core);	/* accepts a core without */
+int hfb_feeds_create(struct hfb_core *core, struct hfb_err *err);
+void hfb_feeds_destroy(struct hfb_core *core); /* accepts a core without */
 /* HFB_COMMAND_FEED_BIND, on every core: node->config->feeds[feed] goes to @partition,
  * which may belong to another core (then only partition->core and ->handle are used);
  * NULL: its topic is gone. */
@@ -222,7 +224,7 @@ void hfb_feed_partition_detach(struct hfb_core *core, struct hfb_partition *part
 void hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet);
 uint32_t hfb_session_poll(struct hfb_core *core); /* acks, pushes, idle sessions */
 /* Main thread, while the core does not run: make and free core->sessions. */
-int  hfb_sessions_create(struct hfb_core *core, struct hfb_err *err);
+int hfb_sessions_create(struct hfb_core *core, struct hfb_err *err);
 void hfb_sessions_destroy(struct hfb_core *core); /* accepts a core without */
 /*
  * HFB_COMMAND_DETACH, on the owner, with partition->detaching set: frames for it are
@@ -244,24 +246,24 @@ uint32_t hfb_local_poll(struct hfb_core *core);
 
 /* Commands from the main thread; each is answered on `done`. */
 enum hfb_command_type {
-	HFB_COMMAND_ATTACH,	/* partition: log to the writer, table entry live */
-	HFB_COMMAND_DETACH,	/* partition: `end_mark`; answered when let go */
-	HFB_COMMAND_LOCAL_ADD,	/* local: a client's channel */
+	HFB_COMMAND_ATTACH,    /* partition: log to the writer, table entry live */
+	HFB_COMMAND_DETACH,    /* partition: `end_mark`; answered when let go */
+	HFB_COMMAND_LOCAL_ADD, /* local: a client's channel */
 	HFB_COMMAND_LOCAL_REMOVE,
-	HFB_COMMAND_FEED_BIND,	/* feed line: its topic's partition exists now */
-	HFB_COMMAND_PORTS,	/* ports are started and feeds bound: poll them */
-	HFB_COMMAND_PORTS_OFF,	/* poll them no more: main stops them */
-	HFB_COMMAND_STOP,	/* all partitions are detached: leave the loop */
+	HFB_COMMAND_FEED_BIND, /* feed line: its topic's partition exists now */
+	HFB_COMMAND_PORTS,     /* ports are started and feeds bound: poll them */
+	HFB_COMMAND_PORTS_OFF, /* poll them no more: main stops them */
+	HFB_COMMAND_STOP,      /* all partitions are detached: leave the loop */
 };
 struct hfb_command {
 	enum hfb_command_type type;
 	struct hfb_partition *partition;
-	void *object;			/* LOCAL_*: struct hfb_local * */
-	uint32_t feed;			/* FEED_BIND: index in config->feeds */
-	bool  end_mark;
-	bool  answered;			/* main thread's: back from `done` */
-	int   result;
-	struct hfb_command *next;	/* the holder's list */
+	void *object;  /* LOCAL_*: struct hfb_local * */
+	uint32_t feed; /* FEED_BIND: index in config->feeds */
+	bool end_mark;
+	bool answered; /* main thread's: back from `done` */
+	int result;
+	struct hfb_command *next; /* the holder's list */
 };
 
 #endif

@@ -17,8 +17,8 @@
 #include "port.h"
 #include "runtime.h"
 
-#define ARGS_MAX (64 + 4 * HFB_PORTS_MAX)
-#define EAL_OWN_MIB 24u	/* memzones, device structures, what pools lose at their ends */
+#define ARGS_MAX    (64 + 4 * HFB_PORTS_MAX)
+#define EAL_OWN_MIB 24u /* memzones, device structures, what pools lose at their ends */
 
 struct arguments {
 	char *list[ARGS_MAX];
@@ -89,7 +89,8 @@ hfb_eal_plan(const struct hfb_config *config, struct hfb_eal_plan *ret_plan)
 		uint32_t queues = config->ports[i].queues;
 
 		if (queues == 0)
-			queues = hfb_device_is_pci(config->ports[i].device) ? config->cores_count : 1;
+			queues = hfb_device_is_pci(config->ports[i].device) ? config->cores_count
+									    : 1;
 		plan.pools += queues < config->cores_count ? queues : config->cores_count;
 	}
 	plan.pool_mbufs = hfb_port_pool_mbufs(config);
@@ -118,8 +119,8 @@ cpus_allowed(char *to, size_t bytes)
 			continue;
 		while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set))
 			last++;
-		used += (size_t)snprintf(to + used, bytes - used, "%s%d-%d", used > 1 ? "," : "", cpu,
-					 last);
+		used += (size_t)snprintf(to + used, bytes - used, "%s%d-%d", used > 1 ? "," : "",
+					 cpu, last);
 		cpu = last;
 	}
 	snprintf(to + used, bytes - used, ")");
@@ -246,8 +247,7 @@ stdout_open(int copy)
 }
 
 int
-hfb_eal_start(const struct hfb_config *config, const struct hfb_eal_plan *plan,
-	      struct hfb_err *err)
+hfb_eal_start(const struct hfb_config *config, const struct hfb_eal_plan *plan, struct hfb_err *err)
 {
 	struct arguments arguments = { .count = 0 };
 	char *said = NULL;

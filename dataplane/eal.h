@@ -18,9 +18,9 @@
 #include "node.h"
 
 struct hfb_eal_plan {
-	uint32_t pool_mbufs, pools;	/* at most: one a queue */
-	uint32_t memory_mib;		/* of DPDK, with its own */
-	bool hugepages;			/* enough are free now */
+	uint32_t pool_mbufs, pools; /* at most: one a queue */
+	uint32_t memory_mib;	    /* of DPDK, with its own */
+	bool hugepages;		    /* enough are free now */
 	uint32_t hugepages_free_mib;
 };
 

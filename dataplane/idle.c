@@ -19,9 +19,9 @@
 struct hfb_idle_state {
 	enum hfb_idle mode;
 	int epoll_fd;
-	uint32_t pauses;		/* of the next ramp step */
-	uint64_t idle_since_tsc;	/* 0: the last turn had work */
-	uint64_t spin_tsc, ramp_tsc;	/* the constants above */
+	uint32_t pauses;	     /* of the next ramp step */
+	uint64_t idle_since_tsc;     /* 0: the last turn had work */
+	uint64_t spin_tsc, ramp_tsc; /* the constants above */
 	bool slack_set;
 };
 
@@ -52,8 +52,10 @@ hfb_idle_create(struct hfb_core *core, enum hfb_idle mode, struct hfb_err *err)
 	core->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	core->idle = idle;
 	if (idle->epoll_fd < 0 || core->wake_fd < 0) {
-		r = hfb_err_set(err, -errno, "descriptors for poll core %u: %s; raise the limit on"
-				" open files", core->id, strerror(errno));
+		r = hfb_err_set(err, -errno,
+				"descriptors for poll core %u: %s; raise the limit on"
+				" open files",
+				core->id, strerror(errno));
 		hfb_idle_destroy(core);
 		return r;
 	}

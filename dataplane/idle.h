@@ -25,14 +25,14 @@
 
 struct hfb_core;
 
-#define HFB_IDLE_SPIN_NS 20000u		/* spin this long after the last work */
-#define HFB_IDLE_RAMP_NS 60000u		/* then pause ever longer until here */
-#define HFB_IDLE_SLEEP_PORTS_NS 250000u	/* sleep at most: ports have to be looked at */
+#define HFB_IDLE_SPIN_NS	 20000u	 /* spin this long after the last work */
+#define HFB_IDLE_RAMP_NS	 60000u	 /* then pause ever longer until here */
+#define HFB_IDLE_SLEEP_PORTS_NS	 250000u /* sleep at most: ports have to be looked at */
 #define HFB_IDLE_SLEEP_LOCALS_NS 1000000u
-#define HFB_IDLE_SLEEP_NS 10000000u	/* nothing but commands can come */
+#define HFB_IDLE_SLEEP_NS	 10000000u /* nothing but commands can come */
 
 int hfb_idle_create(struct hfb_core *core, enum hfb_idle mode, struct hfb_err *err);
-void hfb_idle_destroy(struct hfb_core *core);	/* accepts a core without */
+void hfb_idle_destroy(struct hfb_core *core); /* accepts a core without */
 
 /* A descriptor whose becoming readable wakes the core. Edge-triggered and never read:
  * a client holds the other end, and must not be able to make the core spin or block. */

@@ -97,8 +97,8 @@ on_node(struct request *request)
 	};
 
 	for (uint32_t i = 0; i < hfb_catalogue_count(node->catalogue); i++)
-		about.topics_count += (hfb_catalogue_at(node->catalogue, i)->info.flags &
-				       HFB_TOPIC_DELETED) == 0;
+		about.topics_count +=
+			(hfb_catalogue_at(node->catalogue, i)->info.flags & HFB_TOPIC_DELETED) == 0;
 	body_set(request, &about, sizeof(about));
 	return 0;
 }
@@ -114,23 +114,24 @@ on_topic_get(struct request *request)
 
 	/* refused before it is put in a sentence */
 	if (hfb_topic_name_check(ask->name, strnlen(ask->name, sizeof(ask->name))) < 0)
-		return hfb_err_set(request->err, -EINVAL, "a topic's name has 1 to %u letters, digits,"
-				   " '.', '_' or '-'", HFB_TOPIC_NAME_MAX);
+		return hfb_err_set(request->err, -EINVAL,
+				   "a topic's name has 1 to %u letters, digits,"
+				   " '.', '_' or '-'",
+				   HFB_TOPIC_NAME_MAX);
 	topic = hfb_catalogue_find(node->catalogue, ask->name, (uint32_t)strlen(ask->name));
 	if (topic == NULL)
-		return hfb_err_set(request->err, -ENOENT, "there is no topic '%s'",
-				   ask->name);
+		return hfb_err_set(request->err, -ENOENT, "there is no topic '%s'", ask->name);
 	if (ask->first_partition >= topic->info.partitions)
-		return hfb_err_set(request->err, -EINVAL, "topic %s has %" PRIu32 " partitions, from 0",
-				   topic->info.name, topic->info.partitions);
+		return hfb_err_set(request->err, -EINVAL,
+				   "topic %s has %" PRIu32 " partitions, from 0", topic->info.name,
+				   topic->info.partitions);
 	head.topic = topic->info;
 	head.count = topic->info.partitions - ask->first_partition;
 	if (head.count > HFB_IPC_PARTITIONS_PAGE)
 		head.count = HFB_IPC_PARTITIONS_PAGE;
 	for (uint32_t i = 0; i < head.count; i++) {
 		uint32_t handle = topic->handles[ask->first_partition + i];
-		const struct hfb_partition *partition =
-			hfb_partition_get(request->node, handle);
+		const struct hfb_partition *partition = hfb_partition_get(request->node, handle);
 
 		entries[i] = (struct hfb_ipc_partition){ .handle = handle };
 		if (partition != NULL) {
@@ -139,8 +140,7 @@ on_topic_get(struct request *request)
 		}
 	}
 	memcpy(request->answer->body, &head, sizeof(head));
-	request->answer->body_bytes =
-		(uint32_t)(sizeof(head) + head.count * sizeof(entries[0]));
+	request->answer->body_bytes = (uint32_t)(sizeof(head) + head.count * sizeof(entries[0]));
 	return 0;
 }
 
@@ -197,8 +197,10 @@ partition_of(struct request *request, uint32_t handle, struct hfb_partition **re
 {
 	*ret_partition = hfb_partition_get(request->node, handle);
 	if (*ret_partition == NULL)
-		return hfb_err_set(request->err, -ENOENT, "there is no partition with handle %" PRIu32
-				   " in this run of hfbusd", handle);
+		return hfb_err_set(request->err, -ENOENT,
+				   "there is no partition with handle %" PRIu32
+				   " in this run of hfbusd",
+				   handle);
 	return 0;
 }
 
@@ -241,9 +243,10 @@ on_segment_get(struct request *request)
 		return r;
 	fd = hfb_log_segment_open(partition->log, ask->position, &info);
 	if (fd < 0)
-		return hfb_err_set(request->err, fd, "no segment file of %s partition %" PRIu32
-				   " holds position %" PRIu64, partition->positions->topic_name,
-				   partition->index, ask->position);
+		return hfb_err_set(
+			request->err, fd,
+			"no segment file of %s partition %" PRIu32 " holds position %" PRIu64,
+			partition->positions->topic_name, partition->index, ask->position);
 	segment.kind = info.kind;
 	segment.base_position = info.base_position;
 	segment.capacity_bytes = info.capacity_bytes;
@@ -295,9 +298,10 @@ on_lookup(struct request *request)
 		found.place = place_of_mark(partition->positions, &partition->positions->committed);
 		break;
 	default:
-		return hfb_err_set(request->err, r, "%s partition %" PRIu32 ": looking up %" PRIu64
-				   ": %s", partition->positions->topic_name, partition->index,
-				   ask->value, strerror(-r));
+		return hfb_err_set(request->err, r,
+				   "%s partition %" PRIu32 ": looking up %" PRIu64 ": %s",
+				   partition->positions->topic_name, partition->index, ask->value,
+				   strerror(-r));
 	}
 	body_set(request, &found, sizeof(found));
 	return 0;
@@ -318,8 +322,9 @@ on_channel_open(struct request *request)
 	int r;
 
 	if (ask->core >= node->cores_count)
-		return hfb_err_set(request->err, -EINVAL, "there is no poll core %" PRIu32
-				   ", there are %" PRIu32, ask->core, node->cores_count);
+		return hfb_err_set(request->err, -EINVAL,
+				   "there is no poll core %" PRIu32 ", there are %" PRIu32,
+				   ask->core, node->cores_count);
 	if (client->channels_count == HFB_IPC_CHANNELS_MAX)
 		return hfb_err_set(request->err, -EMFILE, "a client may have %u channels",
 				   HFB_IPC_CHANNELS_MAX);
@@ -332,7 +337,8 @@ on_channel_open(struct request *request)
 	request->answer->fds[0] = fcntl(local->memfd, F_DUPFD_CLOEXEC, 3);
 	request->answer->fds[1] = fcntl(local->event_fd, F_DUPFD_CLOEXEC, 3);
 	if (request->answer->fds[0] < 0 || request->answer->fds[1] < 0) {
-		r = hfb_err_set(request->err, -errno, "no descriptors are left: %s", strerror(errno));
+		r = hfb_err_set(request->err, -errno, "no descriptors are left: %s",
+				strerror(errno));
 		goto fail_fds;
 	}
 	r = hfb_idle_watch(node->cores[ask->core], local->event_fd);
@@ -345,7 +351,8 @@ on_channel_open(struct request *request)
 	if (r < 0) {
 		hfb_idle_unwatch(node->cores[ask->core], local->event_fd);
 		if (r == -ENOSPC)
-			hfb_err_set(request->err, r, "poll core %" PRIu32 " has no room for another"
+			hfb_err_set(request->err, r,
+				    "poll core %" PRIu32 " has no room for another"
 				    " local client: see limits.local-clients and limits.sessions",
 				    ask->core);
 		else
@@ -409,8 +416,8 @@ on_channel_close(struct request *request)
 		channel_end(request->node, local);
 		return 0;
 	}
-	return hfb_err_set(request->err, -ENOENT, "this client has no channel with session %016" PRIx64,
-			   ask->session);
+	return hfb_err_set(request->err, -ENOENT,
+			   "this client has no channel with session %016" PRIx64, ask->session);
 }
 
 /* -------------------------------------------------------------------------- */
@@ -426,11 +433,14 @@ hfb_ipc_request(struct hfb_node *node, struct hfb_ipc_client *client, uint16_t t
 		int (*carry_out)(struct request *request);
 	} types[] = {
 		[HFB_IPC_HELLO] = { "HELLO", 0, on_hello },
-		[HFB_IPC_TOPIC_GET] = { "TOPIC_GET", sizeof(struct hfb_ipc_topic_get), on_topic_get },
-		[HFB_IPC_TOPIC_LIST] = { "TOPIC_LIST", sizeof(struct hfb_ipc_cursor), on_topic_list },
+		[HFB_IPC_TOPIC_GET] = { "TOPIC_GET", sizeof(struct hfb_ipc_topic_get),
+					on_topic_get },
+		[HFB_IPC_TOPIC_LIST] = { "TOPIC_LIST", sizeof(struct hfb_ipc_cursor),
+					 on_topic_list },
 		[HFB_IPC_TOPIC_PUT] = { "TOPIC_PUT", sizeof(struct hfb_ipc_topic), on_topic_put },
 		[HFB_IPC_RING_GET] = { "RING_GET", sizeof(struct hfb_ipc_handle), on_ring_get },
-		[HFB_IPC_SEGMENT_GET] = { "SEGMENT_GET", sizeof(struct hfb_ipc_read), on_segment_get },
+		[HFB_IPC_SEGMENT_GET] = { "SEGMENT_GET", sizeof(struct hfb_ipc_read),
+					  on_segment_get },
 		[HFB_IPC_LOOKUP] = { "LOOKUP", sizeof(struct hfb_ipc_lookup), on_lookup },
 		[HFB_IPC_CHANNEL_OPEN] = { "CHANNEL_OPEN", sizeof(struct hfb_ipc_channel_open),
 					   on_channel_open },

@@ -15,13 +15,13 @@
 #include "local.h"
 #include "stats.h"
 
-#define REQUESTS_A_POLL 16u	/* of one client: the others wait */
-#define EVENTS_A_POLL 64
+#define REQUESTS_A_POLL 16u /* of one client: the others wait */
+#define EVENTS_A_POLL	64
 
 struct hfb_ipc_server {
 	struct hfb_node *node;
 	int listen_fd, epoll_fd;
-	bool listening;			/* false: as many clients as there may be */
+	bool listening; /* false: as many clients as there may be */
 	struct hfb_ipc_client *clients;
 	uint32_t clients_count;
 	uint8_t request[HFB_IPC_BYTES_MAX + 8] __attribute__((aligned(8)));
@@ -90,8 +90,7 @@ clients_accept(struct hfb_ipc_server *server)
 		}
 		client = calloc(1, sizeof(*client));
 		event.data.ptr = client;
-		if (client == NULL ||
-		    epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+		if (client == NULL || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
 			free(client);
 			close(fd);
 			continue;
@@ -195,9 +194,11 @@ request_take(struct hfb_ipc_server *server, struct hfb_ipc_client *client, ssize
 		return false;
 	stats[HFB_NODE_STAT_IPC_REQUESTS]++;
 	if (request.version != HFB_IPC_VERSION || request.incompatible != 0 || request.flags != 0)
-		r = hfb_err_set(&err, -EPROTONOSUPPORT, "hfbusd speaks version %u of its socket's"
-				" protocol, not %u with features 0x%x and flags 0x%x", HFB_IPC_VERSION,
-				request.version, request.incompatible, request.flags);
+		r = hfb_err_set(&err, -EPROTONOSUPPORT,
+				"hfbusd speaks version %u of its socket's"
+				" protocol, not %u with features 0x%x and flags 0x%x",
+				HFB_IPC_VERSION, request.version, request.incompatible,
+				request.flags);
 	else
 		r = hfb_ipc_request(server->node, client, request.type,
 				    server->request + sizeof(request),
@@ -331,8 +332,10 @@ hfb_ipc_server_create(struct hfb_node *node, const char *path, struct hfb_ipc_se
 	server->listen_fd = server->epoll_fd = -1;
 	server->address.sun_family = AF_UNIX;
 	if (strlen(path) >= sizeof(server->address.sun_path)) {
-		r = hfb_err_set(err, -ENAMETOOLONG, "the socket's name '%s' is longer than %zu bytes:"
-				" choose a shorter --data", path, sizeof(server->address.sun_path) - 1);
+		r = hfb_err_set(err, -ENAMETOOLONG,
+				"the socket's name '%s' is longer than %zu bytes:"
+				" choose a shorter --data",
+				path, sizeof(server->address.sun_path) - 1);
 		goto fail;
 	}
 	strcpy(server->address.sun_path, path);

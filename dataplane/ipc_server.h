@@ -24,19 +24,19 @@
 #include "err.h"
 #include "node.h"
 
-#define HFB_IPC_CLIENTS_MAX 1024u
-#define HFB_IPC_CHANNELS_MAX 64u	/* of one client */
-#define HFB_IPC_PARTITIONS_PAGE 1024u	/* in one answer to TOPIC_GET */
+#define HFB_IPC_CLIENTS_MAX	1024u
+#define HFB_IPC_CHANNELS_MAX	64u   /* of one client */
+#define HFB_IPC_PARTITIONS_PAGE 1024u /* in one answer to TOPIC_GET */
 
 struct hfb_ipc_server;
 struct hfb_local;
 
 /* An answer in the making; handlers of ipc_requests.c fill it. */
 struct hfb_ipc_answer {
-	uint8_t *body;			/* HFB_IPC_BYTES_MAX less the head */
+	uint8_t *body; /* HFB_IPC_BYTES_MAX less the head */
 	uint32_t body_bytes;
 	int fds[2];
-	bool fds_owned;			/* close them once sent */
+	bool fds_owned; /* close them once sent */
 	uint32_t fds_count;
 };
 

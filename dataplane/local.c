@@ -19,8 +19,8 @@
 #include "assert.h"
 #include "core.h"
 
-#define PAGE 4096u
-#define FRAME_HEAD 8u	/* {u32 size, u32 zero} */
+#define PAGE	   4096u
+#define FRAME_HEAD 8u /* {u32 size, u32 zero} */
 
 static_assert(sizeof(struct hfb_channel) <= PAGE, "the channel's header is one page");
 

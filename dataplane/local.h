@@ -28,7 +28,7 @@ struct hfb_core;
 struct hfb_session;
 
 #define HFB_LOCAL_TO_CLIENT_BYTES (256u * 1024u)
-#define HFB_LOCAL_FRAMES_A_TURN 64u	/* of one client: others must have their turn */
+#define HFB_LOCAL_FRAMES_A_TURN	  64u /* of one client: others must have their turn */
 
 struct hfb_local {
 	/* the core's */
@@ -37,11 +37,11 @@ struct hfb_local {
 	uint32_t to_core_bytes, to_client_bytes; /* powers of two; never read from the channel */
 	uint64_t to_core_head;
 	uint64_t to_client_tail, to_client_head_seen;
-	uint32_t begun_skip, begun_bytes;	/* hfb_local_frame_begin() without _send() yet */
-	uint64_t number;			/* session number */
+	uint32_t begun_skip, begun_bytes; /* hfb_local_frame_begin() without _send() yet */
+	uint64_t number;		  /* session number */
 	struct hfb_session *session;
 	uint32_t slot;
-	bool broken;			/* set by the core, read by main */
+	bool broken; /* set by the core, read by main */
 	/* main's */
 	uint16_t core;
 	int memfd, event_fd;
@@ -51,7 +51,7 @@ struct hfb_local {
 /* @ring_bytes: power of two, room for frames to the core. */
 int hfb_local_create(uint16_t core, uint64_t number, uint32_t ring_bytes,
 		     struct hfb_local **ret_local, struct hfb_err *err);
-void hfb_local_destroy(struct hfb_local *local);	/* accepts NULL */
+void hfb_local_destroy(struct hfb_local *local); /* accepts NULL */
 
 int hfb_locals_create(struct hfb_core *core, uint32_t max, struct hfb_err *err);
 void hfb_locals_destroy(struct hfb_core *core);

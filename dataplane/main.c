@@ -32,8 +32,8 @@
 #error "the build defines HFB_VERSION"
 #endif
 
-#define TICK_MS 100
-#define TICKS_A_TUNE 10	/* the clock is tuned once a second */
+#define TICK_MS	     100
+#define TICKS_A_TUNE 10 /* the clock is tuned once a second */
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -52,7 +52,8 @@ static const char help[] =
 	"  --cores LIST         CPUs of the poll cores: 1, 2-3, or any,any (the last CPU)\n"
 	"  --idle busy|adaptive what a poll core does without work (adaptive)\n"
 	"  --port DEV[@IP[/PREFIX]]\n"
-	"                       a DPDK device: net_pcap0,rx_pcap=FILE, net_memif0,role=server,...,\n"
+	"                       a DPDK device: net_pcap0,rx_pcap=FILE, "
+	"net_memif0,role=server,...,\n"
 	"                       net_af_packet0,iface=IF, 0000:03:00.0; may be repeated\n"
 	"  --feed SPEC          name=N,framing=iex-tp|moldudp64|raw,group=IP[+IP],port=N,topic=T\n"
 	"                       [,partition=N][,vlan=N][,hold-events=N][,hold-us=N]\n"
@@ -160,7 +161,8 @@ flags_read(int argc, char **argv, struct hfb_config *config, struct options *opt
 		fprintf(stderr, "hfbusd: '%s' is not an option; see hfbusd --help\n", argv[optind]);
 		return EXIT_USAGE;
 	}
-	if (options->config_path != NULL && hfb_config_load(config, options->config_path, &err) < 0) {
+	if (options->config_path != NULL &&
+	    hfb_config_load(config, options->config_path, &err) < 0) {
 		fprintf(stderr, "hfbusd: %s\n", err.text);
 		return EXIT_USAGE;
 	}
@@ -190,13 +192,17 @@ data_folder_make(struct hfb_config *config, struct hfb_err *err)
 			continue;
 		*at = '\0';
 		if (mkdir(path, 0755) < 0 && errno != EEXIST)
-			return hfb_err_set(err, -errno, "cannot make the folder '%s': %s; choose"
-					   " another with --data", path, strerror(errno));
+			return hfb_err_set(err, -errno,
+					   "cannot make the folder '%s': %s; choose"
+					   " another with --data",
+					   path, strerror(errno));
 		*at = '/';
 	}
 	if (mkdir(path, 0755) < 0 && errno != EEXIST)
-		return hfb_err_set(err, -errno, "cannot make the data folder '%s': %s; choose another"
-				   " with --data", path, strerror(errno));
+		return hfb_err_set(err, -errno,
+				   "cannot make the data folder '%s': %s; choose another"
+				   " with --data",
+				   path, strerror(errno));
 	if (realpath(path, real) == NULL || strlen(real) >= sizeof(config->data_dir))
 		return hfb_err_set(err, -errno, "the data folder '%s': %s", path, strerror(errno));
 	strcpy(config->data_dir, real);
@@ -236,7 +242,8 @@ loop_run(struct hfb_node *node, struct hfb_ipc_server *server, int signal_fd, st
 	uint64_t tick_due = 0, ticks = 0;
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 
-	if (epoll_fd < 0 || loop_watch(epoll_fd, signal_fd) < 0 || loop_watch(epoll_fd, ipc_fd) < 0) {
+	if (epoll_fd < 0 || loop_watch(epoll_fd, signal_fd) < 0 ||
+	    loop_watch(epoll_fd, ipc_fd) < 0) {
 		int r = hfb_err_set(err, -errno, "epoll: %s", strerror(errno));
 
 		if (epoll_fd >= 0)
@@ -281,8 +288,10 @@ serve(const struct hfb_config *config, int signal_fd, struct hfb_err *err)
 
 	hfb_eal_plan(config, &plan);
 	if (config->hugepages && !plan.hugepages && config->ports_count > 0)
-		fprintf(stderr, "hfbusd: %u MiB of hugepages are free and %u MiB are wanted: ordinary"
-			" pages are used\n", plan.hugepages_free_mib, plan.memory_mib);
+		fprintf(stderr,
+			"hfbusd: %u MiB of hugepages are free and %u MiB are wanted: ordinary"
+			" pages are used\n",
+			plan.hugepages_free_mib, plan.memory_mib);
 	r = hfb_eal_start(config, &plan, err);
 	if (r < 0)
 		return r;
@@ -297,8 +306,10 @@ serve(const struct hfb_config *config, int signal_fd, struct hfb_err *err)
 	if (r < 0)
 		goto out;
 	if (!hfb_runtime_default_take(config->data_dir))
-		fprintf(stderr, "hfbusd: another bus is the default here: programs find this one with"
-			" --data %s\n", config->data_dir);
+		fprintf(stderr,
+			"hfbusd: another bus is the default here: programs find this one with"
+			" --data %s\n",
+			config->data_dir);
 
 	printf("hfbusd ready: data=%s cores=%u ports=%u partitions=%u epoch=%u socket=%s pid=%d\n",
 	       config->data_dir, node->cores_count, node->ports_count, node->partitions_count,

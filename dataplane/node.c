@@ -37,8 +37,7 @@ counters_open(struct hfb_node *node, struct hfb_err *err)
 	r = hfb_counters_create(path, &node->counters, err);
 	if (r < 0)
 		return r;
-	node->stats = hfb_counters_block(node->counters, "", node_stat_names,
-					 HFB_NODE_STATS_COUNT);
+	node->stats = hfb_counters_block(node->counters, "", node_stat_names, HFB_NODE_STATS_COUNT);
 	if (node->stats == NULL)
 		return hfb_err_set(err, -ENOSPC, "the counters file is full");
 	node->stats[HFB_NODE_STAT_TSC_HZ] = hfb_clock_tsc_hz();
@@ -175,7 +174,8 @@ hfb_node_tick(struct hfb_node *node)
 	uint32_t topics = 0;
 
 	for (uint32_t i = 0; i < hfb_catalogue_count(node->catalogue); i++)
-		topics += (hfb_catalogue_at(node->catalogue, i)->info.flags & HFB_TOPIC_DELETED) == 0;
+		topics +=
+			(hfb_catalogue_at(node->catalogue, i)->info.flags & HFB_TOPIC_DELETED) == 0;
 	node->stats[HFB_NODE_STAT_TOPICS] = topics;
 	node->stats[HFB_NODE_STAT_PARTITIONS] = node->partitions_count;
 	node->stats[HFB_NODE_STAT_UNKNOWN_LOGS] = node->unknown_logs_count;

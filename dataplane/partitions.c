@@ -101,13 +101,15 @@ recovery_report(struct hfb_node *node, const struct hfb_topic *topic, uint32_t i
 	if (report->torn_bytes > 0) {
 		node->stats[HFB_NODE_STAT_RECOVERY_TORN]++;
 		node->stats[HFB_NODE_STAT_RECOVERY_TORN_BYTES] += report->torn_bytes;
-		hfb_report(node, "topic %s partition %u: a torn tail of %" PRIu64 " bytes at position %"
-			   PRIu64 " was cut off; none of it was durable", topic->info.name, index,
-			   report->torn_bytes, report->torn_position);
+		hfb_report(node,
+			   "topic %s partition %u: a torn tail of %" PRIu64
+			   " bytes at position %" PRIu64 " was cut off; none of it was durable",
+			   topic->info.name, index, report->torn_bytes, report->torn_position);
 	}
 	if (report->corrupt_count > 0) {
 		node->stats[HFB_NODE_STAT_RECOVERY_CORRUPT] += report->corrupt_count;
-		hfb_report(node, "topic %s partition %u: CORRUPT, %" PRIu64 " range%s, the first at"
+		hfb_report(node,
+			   "topic %s partition %u: CORRUPT, %" PRIu64 " range%s, the first at"
 			   " position %" PRIu64 " in %s; kept as it is and not served",
 			   topic->info.name, index, report->corrupt_count,
 			   report->corrupt_count == 1 ? "" : "s", report->corrupt_position,
@@ -125,9 +127,8 @@ hfb_partition_open(struct hfb_node *node, const struct hfb_topic *topic, uint32_
 	struct hfb_log_config config;
 	int r;
 
-	partition = aligned_alloc(HFB_CACHE_LINE,
-				  (sizeof(*partition) + HFB_CACHE_LINE - 1) / HFB_CACHE_LINE *
-					  HFB_CACHE_LINE);
+	partition = aligned_alloc(HFB_CACHE_LINE, (sizeof(*partition) + HFB_CACHE_LINE - 1) /
+							  HFB_CACHE_LINE * HFB_CACHE_LINE);
 	if (partition == NULL)
 		return hfb_err_set(err, -ENOMEM, "out of memory");
 	memset(partition, 0, sizeof(*partition));
@@ -242,11 +243,12 @@ hfb_partition_close(struct hfb_node *node, struct hfb_partition *partition, bool
 	struct hfb_err err;
 
 	if (deleted && hfb_log_delete(partition->log, &err) < 0)
-		hfb_report(node, "topic %s partition %u: deleted, but its files are not all gone: %s",
+		hfb_report(node,
+			   "topic %s partition %u: deleted, but its files are not all gone: %s",
 			   positions->topic_name, partition->index, err.text);
 	hfb_log_close(partition->log);
-	__atomic_store_n(&positions->state,
-			 deleted ? HFB_PARTITION_DELETED : HFB_PARTITION_CLOSED, __ATOMIC_RELEASE);
+	__atomic_store_n(&positions->state, deleted ? HFB_PARTITION_DELETED : HFB_PARTITION_CLOSED,
+			 __ATOMIC_RELEASE);
 	free(partition);
 }
 

@@ -18,10 +18,10 @@
 #include "port.h"
 
 /* What one entry of a table costs, rounded up: the tables belong to session.c and ack.c. */
-#define SESSION_BYTES 512u
+#define SESSION_BYTES	   512u
 #define SUBSCRIPTION_BYTES 256u
-#define PRODUCER_BYTES 1024u
-#define SEGMENTS_AHEAD 2u
+#define PRODUCER_BYTES	   1024u
+#define SEGMENTS_AHEAD	   2u
 
 static void
 topic_count(struct hfb_plan *plan, uint32_t partitions, uint64_t ring, uint64_t segment,
@@ -114,20 +114,21 @@ hfb_plan_make(const struct hfb_config *config, struct hfb_plan *ret_plan, struct
 	plan.rings_bytes_min = (uint64_t)plan.partitions * 4096;
 	plan.locals_bytes_max = (uint64_t)config->cores_count * config->locals_max *
 				(config->local_ring_bytes + HFB_LOCAL_TO_CLIENT_BYTES + 4096);
-	plan.tables_bytes = (uint64_t)config->cores_count *
-			    (sizeof(struct hfb_core) + (uint64_t)config->sessions_max * SESSION_BYTES +
-			     (uint64_t)config->subscriptions_max * SUBSCRIPTION_BYTES +
-			     (uint64_t)config->producers_max * PRODUCER_BYTES);
+	plan.tables_bytes =
+		(uint64_t)config->cores_count *
+		(sizeof(struct hfb_core) + (uint64_t)config->sessions_max * SESSION_BYTES +
+		 (uint64_t)config->subscriptions_max * SUBSCRIPTION_BYTES +
+		 (uint64_t)config->producers_max * PRODUCER_BYTES);
 	plan.memory_bytes_max = plan.dpdk_bytes + plan.rings_bytes_max + plan.locals_bytes_max +
 				plan.tables_bytes +
 				plan.partitions * (uint64_t)sizeof(struct hfb_positions);
 	if (plan.unbounded)
 		plan.retention_bytes = 0;
 	plan.disk_free_bytes = disk_free(config->data_dir);
-	plan.memlock_bytes = getrlimit(RLIMIT_MEMLOCK, &memlock) == 0 &&
-					     memlock.rlim_cur != RLIM_INFINITY
-				     ? (uint64_t)memlock.rlim_cur
-				     : UINT64_MAX;
+	plan.memlock_bytes =
+		getrlimit(RLIMIT_MEMLOCK, &memlock) == 0 && memlock.rlim_cur != RLIM_INFINITY
+			? (uint64_t)memlock.rlim_cur
+			: UINT64_MAX;
 	*ret_plan = plan;
 	return 0;
 }
@@ -142,7 +143,8 @@ print_json(const struct hfb_plan *plan, FILE *to)
 	for (uint32_t i = 0; i < config->cores_count; i++)
 		json_array_append_new(cpus, json_integer(config->cpus[i]));
 	json = json_pack(
-		"{s:s, s:o, s:s, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I,"
+		"{s:s, s:o, s:s, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, "
+		"s:I,"
 		" s:o}",
 		"data", config->data_dir, "cpus", cpus, "idle",
 		config->idle == HFB_IDLE_BUSY ? "busy" : "adaptive", "ports",
@@ -210,8 +212,11 @@ hfb_plan_print(const struct hfb_plan *plan, FILE *to, bool json)
 	fprintf(to, "disk\n");
 	line(to, "segments made ahead", plan->segments_bytes_min, "topics.segment");
 	if (plan->unbounded && plan->partitions > 0)
-		fprintf(to, "  %-26s %12s  a topic has no topics.retention-bytes: it grows until the disk"
-			" is full\n", "kept", "no limit");
+		fprintf(to,
+			"  %-26s %12s  a topic has no topics.retention-bytes: it grows until the "
+			"disk"
+			" is full\n",
+			"kept", "no limit");
 	else
 		line(to, "kept", plan->retention_bytes, "topics.retention-bytes");
 	line(to, "free there now", plan->disk_free_bytes, "");

@@ -127,8 +127,8 @@ hfb_tx_begin(struct hfb_core *core, const struct hfb_peer *peer, uint32_t bytes,
 	     uint8_t **ret_payload)
 {
 	const struct hfb_queue *queue = core->queue_of_port[peer->port];
-	struct rte_mempool *pool = queue != NULL ? queue->pool
-						 : core->node->ports[peer->port].pools[0];
+	struct rte_mempool *pool =
+		queue != NULL ? queue->pool : core->node->ports[peer->port].pools[0];
 	uint32_t headers = header_bytes(peer);
 	struct rte_mbuf *mbuf;
 	uint8_t *at;

@@ -23,7 +23,7 @@
 
 #define HFB_RX_DESCRIPTORS 1024u
 #define HFB_TX_DESCRIPTORS 1024u
-#define HFB_HANDOVER_RING 1024u		/* mbufs on the way between two cores */
+#define HFB_HANDOVER_RING  1024u /* mbufs on the way between two cores */
 
 /* mbufs of one queue's pool, and their bytes: what may be held at once. */
 uint32_t hfb_port_pool_mbufs(const struct hfb_config *config);

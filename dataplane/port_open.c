@@ -16,8 +16,8 @@
 #include "counters.h"
 #include "port.h"
 
-#define POOL_CACHE 256u
-#define HELD_MBUFS_MAX 16384u	/* 40 MiB; feeds that hold back more drop, counted */
+#define POOL_CACHE     256u
+#define HELD_MBUFS_MAX 16384u /* 40 MiB; feeds that hold back more drop, counted */
 
 static const char *const port_stat_names[] = {
 #define X(id, name) name,
@@ -119,9 +119,10 @@ queue_setup(struct hfb_node *node, uint32_t index, uint16_t queue, uint16_t rx_d
 		name, mbufs, POOL_CACHE, RTE_ALIGN(sizeof(struct hfb_mbuf_private), 8),
 		RTE_MBUF_DEFAULT_BUF_SIZE, socket < 0 ? SOCKET_ID_ANY : socket);
 	if (port->pools[queue] == NULL)
-		return hfb_err_set(err, -ENOMEM, "port %s: no memory for %u packet buffers: %s; raise"
-				   " 'memory' in the configuration", port->config->device, mbufs,
-				   rte_strerror(rte_errno));
+		return hfb_err_set(err, -ENOMEM,
+				   "port %s: no memory for %u packet buffers: %s; raise"
+				   " 'memory' in the configuration",
+				   port->config->device, mbufs, rte_strerror(rte_errno));
 	r = rte_eth_rx_queue_setup(port->dpdk_port, queue, rx_descriptors,
 				   socket < 0 ? SOCKET_ID_ANY : (unsigned int)socket, NULL,
 				   port->pools[queue]);
@@ -154,8 +155,10 @@ port_open(struct hfb_node *node, uint32_t index, struct hfb_err *err)
 	hfb_port_name(config, name, sizeof(name));
 	r = rte_eth_dev_get_port_by_name(name, &port->dpdk_port);
 	if (r < 0)
-		return hfb_err_set(err, r, "port %s: DPDK has no such device; is the driver for it"
-				   " there?", config->device);
+		return hfb_err_set(err, r,
+				   "port %s: DPDK has no such device; is the driver for it"
+				   " there?",
+				   config->device);
 	r = rte_eth_dev_info_get(port->dpdk_port, &info);
 	if (r < 0)
 		return hfb_err_set(err, r, "port %s: %s", config->device, rte_strerror(-r));
@@ -164,8 +167,8 @@ port_open(struct hfb_node *node, uint32_t index, struct hfb_err *err)
 	port->core = hfb_port_core(index, 0, node->cores_count);
 	if (port->queues > 1 && info.flow_type_rss_offloads != 0) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-		conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads &
-						   (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
+		conf.rx_adv_conf.rss_conf.rss_hf =
+			info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
 	}
 	if (config->timestamps && (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_TIMESTAMP) != 0)
 		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TIMESTAMP;
@@ -188,8 +191,8 @@ port_open(struct hfb_node *node, uint32_t index, struct hfb_err *err)
 		      strcmp(info.driver_name, "net_ring") == 0;
 
 	snprintf(labels, sizeof(labels), "port=%u,device=%.60s", index, name);
-	port->stats = hfb_counters_block(node->counters, labels, port_stat_names,
-					 HFB_PORT_STATS_COUNT);
+	port->stats =
+		hfb_counters_block(node->counters, labels, port_stat_names, HFB_PORT_STATS_COUNT);
 	if (port->stats == NULL)
 		return hfb_err_set(err, -ENOSPC, "the counters file is full");
 	return 0;

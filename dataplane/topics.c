@@ -35,9 +35,10 @@ handles_take(struct hfb_node *node, struct hfb_topic *topic, uint32_t from, stru
 	uint32_t need = topic->info.partitions - from;
 
 	if (HFB_PARTITIONS_MAX - node->handles_used < need)
-		return hfb_err_set(err, -ENOSPC, "topic %s: %u partitions are more than this run has"
-				   " handles left (%u): restart hfbusd", topic->info.name, need,
-				   HFB_PARTITIONS_MAX - node->handles_used);
+		return hfb_err_set(err, -ENOSPC,
+				   "topic %s: %u partitions are more than this run has"
+				   " handles left (%u): restart hfbusd",
+				   topic->info.name, need, HFB_PARTITIONS_MAX - node->handles_used);
 	for (uint32_t i = from; i < topic->info.partitions; i++)
 		topic->handles[i] = node->handles_used++;
 	topic->info.first_handle = topic->handles[0];
@@ -57,7 +58,8 @@ feeds_tell(struct hfb_node *node, const struct hfb_topic *topic)
 		if (strcmp(feed->topic, topic->info.name) != 0)
 			continue;
 		if (topic_live(topic) && feed->partition < topic->info.partitions)
-			command.partition = hfb_partition_get(node, topic->handles[feed->partition]);
+			command.partition =
+				hfb_partition_get(node, topic->handles[feed->partition]);
 		r = hfb_command_all(node, &command);
 	}
 	return r;
@@ -110,7 +112,8 @@ topic_undo(struct hfb_node *node, struct hfb_topic *before)
 	struct hfb_err err;
 
 	if (hfb_catalogue_put(node->catalogue, before, &old, &err) < 0) {
-		hfb_report(node, "topic %s stays in the catalogue although it could not be opened: %s",
+		hfb_report(node,
+			   "topic %s stays in the catalogue although it could not be opened: %s",
 			   before->info.name, err.text);
 		hfb_catalogue_replace(node->catalogue, before, &old);
 	}
@@ -253,8 +256,10 @@ request_check(const struct hfb_ipc_topic *request, struct hfb_err *err)
 	const size_t size = strnlen(request->name, sizeof(request->name));
 
 	if (size == sizeof(request->name) || hfb_topic_name_check(request->name, size) < 0)
-		return hfb_err_set(err, -EINVAL, "a topic's name has 1 to %u letters, digits, '.', '_'"
-				   " or '-'", HFB_TOPIC_NAME_MAX);
+		return hfb_err_set(err, -EINVAL,
+				   "a topic's name has 1 to %u letters, digits, '.', '_'"
+				   " or '-'",
+				   HFB_TOPIC_NAME_MAX);
 	if (request->partitions < 1 || request->partitions > HFB_TOPIC_PARTITIONS_MAX)
 		return hfb_err_set(err, -EINVAL, "topic %s: %" PRIu32 " partitions are not 1 to %u",
 				   request->name, request->partitions, HFB_TOPIC_PARTITIONS_MAX);
@@ -262,18 +267,25 @@ request_check(const struct hfb_ipc_topic *request, struct hfb_err *err)
 		return hfb_err_set(err, -EINVAL, "topic %s: there is no commit stage %" PRIu32,
 				   request->name, request->commit_stage);
 	if (request->commit_stage >= HFB_STAGE_MIRRORED)
-		return hfb_err_set(err, -ENOTSUP, "topic %s: a mirrored commit stage needs a mirror"
-				   " node, and this node has none", request->name);
-	if (request->segment_bytes != 0 && (request->segment_bytes < HFB_SEGMENT_BYTES_MIN ||
-					    request->segment_bytes > HFB_SEGMENT_BYTES_MAX ||
-					    (request->segment_bytes & (request->segment_bytes - 1))))
-		return hfb_err_set(err, -EINVAL, "topic %s: segment size %" PRIu64 " is not a power of"
-				   " two from 1MiB to 256MiB", request->name, request->segment_bytes);
-	if (request->ring_bytes != 0 && (request->ring_bytes < HFB_RING_BYTES_MIN ||
-					 request->ring_bytes > HFB_RING_BYTES_MAX ||
-					 (request->ring_bytes & (request->ring_bytes - 1))))
-		return hfb_err_set(err, -EINVAL, "topic %s: ring size %" PRIu64 " is not a power of two"
-				   " from 1MiB to 256MiB", request->name, request->ring_bytes);
+		return hfb_err_set(err, -ENOTSUP,
+				   "topic %s: a mirrored commit stage needs a mirror"
+				   " node, and this node has none",
+				   request->name);
+	if (request->segment_bytes != 0 &&
+	    (request->segment_bytes < HFB_SEGMENT_BYTES_MIN ||
+	     request->segment_bytes > HFB_SEGMENT_BYTES_MAX ||
+	     (request->segment_bytes & (request->segment_bytes - 1))))
+		return hfb_err_set(err, -EINVAL,
+				   "topic %s: segment size %" PRIu64 " is not a power of"
+				   " two from 1MiB to 256MiB",
+				   request->name, request->segment_bytes);
+	if (request->ring_bytes != 0 &&
+	    (request->ring_bytes < HFB_RING_BYTES_MIN || request->ring_bytes > HFB_RING_BYTES_MAX ||
+	     (request->ring_bytes & (request->ring_bytes - 1))))
+		return hfb_err_set(err, -EINVAL,
+				   "topic %s: ring size %" PRIu64 " is not a power of two"
+				   " from 1MiB to 256MiB",
+				   request->name, request->ring_bytes);
 	if ((request->flags & ~(HFB_TOPIC_DELETED | HFB_TOPIC_CREATED_BY_FEED)) != 0)
 		return hfb_err_set(err, -EINVAL, "topic %s: flags 0x%" PRIx32 " are not known",
 				   request->name, request->flags);
@@ -293,32 +305,41 @@ request_compare(const struct hfb_ipc_topic *request, const struct hfb_topic *now
 		return 0;
 	}
 	if (!topic_live(now)) {
-		if (request->expected_version != 0 && request->expected_version != now->info.version)
-			return hfb_err_set(err, -ESTALE, "topic %s was deleted with version %" PRIu64
-					   ", not %" PRIu64, request->name, now->info.version,
-					   request->expected_version);
+		if (request->expected_version != 0 &&
+		    request->expected_version != now->info.version)
+			return hfb_err_set(
+				err, -ESTALE,
+				"topic %s was deleted with version %" PRIu64 ", not %" PRIu64,
+				request->name, now->info.version, request->expected_version);
 		if (deletes && request->expected_version == 0)
 			return hfb_err_set(err, -ENOENT, "there is no topic %s", request->name);
 	} else {
 		if (request->expected_version == 0)
 			return hfb_err_set(err, -EEXIST, "topic %s exists", request->name);
 		if (request->expected_version != now->info.version)
-			return hfb_err_set(err, -ESTALE, "topic %s has version %" PRIu64 ", not %" PRIu64,
-					   request->name, now->info.version,
-					   request->expected_version);
+			return hfb_err_set(
+				err, -ESTALE, "topic %s has version %" PRIu64 ", not %" PRIu64,
+				request->name, now->info.version, request->expected_version);
 		if (!hfb_uuid_is_null(&request->uuid) &&
 		    !hfb_uuid_equal(&request->uuid, &now->info.uuid))
-			return hfb_err_set(err, -EEXIST, "topic %s exists with another uuid: its data is"
-					   " not this topic's", request->name);
+			return hfb_err_set(err, -EEXIST,
+					   "topic %s exists with another uuid: its data is"
+					   " not this topic's",
+					   request->name);
 		if (!deletes && request->partitions < now->info.partitions)
-			return hfb_err_set(err, -EINVAL, "topic %s has %" PRIu32 " partitions: there can"
-					   " be more, not fewer", request->name, now->info.partitions);
+			return hfb_err_set(err, -EINVAL,
+					   "topic %s has %" PRIu32 " partitions: there can"
+					   " be more, not fewer",
+					   request->name, now->info.partitions);
 		if (!deletes && request->commit_stage != now->info.commit_stage)
-			return hfb_err_set(err, -EINVAL, "topic %s: its commit stage is part of what it"
-					   " promised, and cannot change", request->name);
+			return hfb_err_set(err, -EINVAL,
+					   "topic %s: its commit stage is part of what it"
+					   " promised, and cannot change",
+					   request->name);
 	}
 	if (request->version != 0 && request->version <= now->info.version)
-		return hfb_err_set(err, -ESTALE, "topic %s: version %" PRIu64 " is not above %" PRIu64,
+		return hfb_err_set(err, -ESTALE,
+				   "topic %s: version %" PRIu64 " is not above %" PRIu64,
 				   request->name, request->version, now->info.version);
 	return 0;
 }
@@ -427,8 +448,8 @@ hfb_partitions_open(struct hfb_node *node, struct hfb_err *err)
 		return hfb_err_set(err, -ENOMEM, "out of memory");
 	for (uint32_t i = 0; i < hfb_catalogue_count(node->catalogue); i++) {
 		/* not found by any core yet, so it may be written */
-		struct hfb_topic *topic = (struct hfb_topic *)(uintptr_t)hfb_catalogue_at(
-			node->catalogue, i);
+		struct hfb_topic *topic =
+			(struct hfb_topic *)(uintptr_t)hfb_catalogue_at(node->catalogue, i);
 
 		if (!topic_live(topic))
 			continue;
@@ -438,7 +459,8 @@ hfb_partitions_open(struct hfb_node *node, struct hfb_err *err)
 		for (uint32_t p = 0; p < topic->info.partitions; p++) {
 			struct hfb_err why;
 
-			if (hfb_partition_open(node, topic, p, topic->handles[p], &opened[n], &why) < 0) {
+			if (hfb_partition_open(node, topic, p, topic->handles[p], &opened[n],
+					       &why) < 0) {
 				node->stats[HFB_NODE_STAT_PARTITIONS_FAILED]++;
 				hfb_report(node, "%s: this partition is not served", why.text);
 				continue;
@@ -485,13 +507,15 @@ hfb_feeds_bind(struct hfb_node *node, struct hfb_err *err)
 			continue;
 		}
 		if (feed->partition >= topic->info.partitions)
-			return hfb_err_set(err, -EINVAL, "feed %s wants partition %u of topic %s, which"
-					   " has %u", feed->name, feed->partition, feed->topic,
+			return hfb_err_set(err, -EINVAL,
+					   "feed %s wants partition %u of topic %s, which"
+					   " has %u",
+					   feed->name, feed->partition, feed->topic,
 					   topic->info.partitions);
 		r = feeds_tell(node, topic);
 		if (r < 0)
-			return hfb_err_set(err, r, "feed %s: poll cores do not answer: %s", feed->name,
-					   strerror(-r));
+			return hfb_err_set(err, r, "feed %s: poll cores do not answer: %s",
+					   feed->name, strerror(-r));
 	}
 	return 0;
 }

@@ -27,7 +27,8 @@ static struct hfb_err err;
 static struct hfb_topic *
 topic_named(const char *name, uint32_t partitions, uint64_t version)
 {
-	struct hfb_ipc_topic info = { .partitions = partitions, .version = version,
+	struct hfb_ipc_topic info = { .partitions = partitions,
+				      .version = version,
 				      .commit_stage = HFB_STAGE_DURABLE };
 
 	snprintf(info.name, sizeof(info.name), "%s", name);

@@ -42,16 +42,17 @@ static const struct mistake mistakes[] = {
 	{ "ports:\n  - ip: 10.0.0.1\n", "t:2: ports: ", "a port needs 'device'" },
 	{ "ports:\n  - device: eth0\n", "t:2: device: ", "'eth0' is neither" },
 	{ "ports:\n  - device: net_null0\n    ip: 10.0.0\n", "t:3: ip: ", "not an IPv4 address" },
-	{ "ports:\n  - device: net_null0\n    ip: 10.0.0.1/40\n", "t:3: ip: ", "40 is outside 1..32" },
-	{ "ports:\n  - device: net_null0\n    ip: 239.1.1.1\n", "t:3: ip: ",
-	  "not an address a port can have" },
-	{ "ports:\n  - device: net_null0\n    timestamps: often\n", "t:3: timestamps: ",
-	  "'often' is not" },
-	{ "ports:\n  - device: net_null0\n  - device: net_null0,size=100\n", "t:3: ",
-	  "'net_null0' is there twice" },
+	{ "ports:\n  - device: net_null0\n    ip: 10.0.0.1/40\n",
+	  "t:3: ip: ", "40 is outside 1..32" },
+	{ "ports:\n  - device: net_null0\n    ip: 239.1.1.1\n",
+	  "t:3: ip: ", "not an address a port can have" },
+	{ "ports:\n  - device: net_null0\n    timestamps: often\n",
+	  "t:3: timestamps: ", "'often' is not" },
+	{ "ports:\n  - device: net_null0\n  - device: net_null0,size=100\n",
+	  "t:3: ", "'net_null0' is there twice" },
 	{ "ports: 12\n", "t:1: ", "" },
-	{ "feeds:\n  - name: a\n    framing: raw\n    port: 1\n    topic: t\n", "t:2: feeds: ",
-	  "a feed needs 'group'" },
+	{ "feeds:\n  - name: a\n    framing: raw\n    port: 1\n    topic: t\n",
+	  "t:2: feeds: ", "a feed needs 'group'" },
 	{ "feeds:\n  - name: a b\n", "t:2: name: ", "'a b' is not 1 to 63 letters" },
 	{ "feeds:\n  - name: a\n    framing: itch\n", "t:3: framing: ", "'itch' is not raw" },
 	{ "feeds:\n  - name: a\n    group: 1.2.3.4+1.2.3.4\n", "t:3: group: ", "one address" },
@@ -215,8 +216,11 @@ test_flags_are_read(void)
 	CU_ASSERT_EQUAL(hfb_config_port_add(&config, "wlan0", &err), -EINVAL);
 	CU_ASSERT_EQUAL(config.ports_count, 2);
 
-	CU_ASSERT_EQUAL(hfb_config_feed_add(&config, "name=iex,framing=iex-tp,group=233.215.21.4,"
-					    "port=10378,topic=iex.deep,restart=accept", &err), 0);
+	CU_ASSERT_EQUAL(hfb_config_feed_add(&config,
+					    "name=iex,framing=iex-tp,group=233.215.21.4,"
+					    "port=10378,topic=iex.deep,restart=accept",
+					    &err),
+			0);
 	CU_ASSERT_EQUAL(config.feeds[0].framing, HFB_FRAMING_IEX_TP);
 	CU_ASSERT_EQUAL(config.feeds[0].hold_events, 1024);
 	CU_ASSERT_EQUAL(hfb_config_feed_add(&config, "name=b,framing=raw,groups=1.2.3.4", &err),

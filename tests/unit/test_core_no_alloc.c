@@ -47,8 +47,8 @@ static uint32_t handle;
 
 static struct {
 	bool asked, done;
-	uint64_t allocated, rte_bytes, rte_count;	/* what the turns added */
-	uint64_t packets, batches, acks, writes;	/* what went on meanwhile */
+	uint64_t allocated, rte_bytes, rte_count; /* what the turns added */
+	uint64_t packets, batches, acks, writes;  /* what went on meanwhile */
 } measure;
 
 static uint64_t
@@ -121,11 +121,16 @@ produce(void)
 		struct hfb_frame_produce head;
 		uint8_t records[HFB_RECORD_HEADER_BYTES + 64];
 	} __attribute__((packed)) frame = {
-		.head = { .frame = { .magic = HFB_WIRE_MAGIC, .version = HFB_WIRE_VERSION,
-				     .type = HFB_FRAME_PRODUCE, .session = local->number,
+		.head = { .frame = { .magic = HFB_WIRE_MAGIC,
+				     .version = HFB_WIRE_VERSION,
+				     .type = HFB_FRAME_PRODUCE,
+				     .session = local->number,
 				     .packet = ++packet_number },
-			  .partition = handle, .flags = HFB_STAGE_DURABLE, .count = 1,
-			  .producer_id = 42, .base_sequence = sequence },
+			  .partition = handle,
+			  .flags = HFB_STAGE_DURABLE,
+			  .count = 1,
+			  .producer_id = 42,
+			  .base_sequence = sequence },
 	};
 	const struct hfb_record record = { .value_size = 64, .key_size = HFB_KEY_NULL };
 	const uint64_t size = local->to_core_bytes, at = tail & (size - 1);
@@ -219,7 +224,8 @@ static int
 node_make(struct hfb_err *err)
 {
 	struct hfb_command add = { .type = HFB_COMMAND_LOCAL_ADD };
-	struct hfb_ipc_topic request = { .name = "t", .partitions = 1,
+	struct hfb_ipc_topic request = { .name = "t",
+					 .partitions = 1,
 					 .commit_stage = HFB_STAGE_DURABLE };
 	const struct hfb_topic *topic;
 	struct hfb_eal_plan plan;

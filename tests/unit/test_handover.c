@@ -53,7 +53,8 @@ __wrap_hfb_feed_handed(struct hfb_core *core, const struct hfb_mbuf_private *pri
 static struct hfb_packet
 packet_make(uint16_t source_port)
 {
-	struct hfb_packet packet = { .mbuf = rte_pktmbuf_alloc(pool), .source_port = source_port,
+	struct hfb_packet packet = { .mbuf = rte_pktmbuf_alloc(pool),
+				     .source_port = source_port,
 				     .port_time_ns = 77 };
 
 	CU_ASSERT_PTR_NOT_NULL_FATAL(packet.mbuf);
@@ -70,8 +71,8 @@ test_what_is_handed_over_arrives_in_order(void)
 	for (uint32_t i = 0; i < 100; i++) {
 		struct hfb_packet packet = packet_make((uint16_t)i);
 
-		CU_ASSERT_TRUE(hfb_handover(&cores[0], 1, i % 2 ? HFB_HANDED_SUBSCRIBE
-								: HFB_HANDED_PRODUCE,
+		CU_ASSERT_TRUE(hfb_handover(&cores[0], 1,
+					    i % 2 ? HFB_HANDED_SUBSCRIBE : HFB_HANDED_PRODUCE,
 					    &packet, 1000 + i, 0xabc, 0));
 	}
 	CU_ASSERT_EQUAL(cores[0].handed_to, 2);
@@ -129,10 +130,14 @@ static void
 test_a_core_without_a_queue_sends_through_the_one_that_has(void)
 {
 	const struct hfb_peer peer = {
-		.port = 0, .vlan = 5, .mac = { 1, 2, 3, 4, 5, 6 }, .own_mac = { 2, 0, 0, 0, 0, 1 },
+		.port = 0,
+		.vlan = 5,
+		.mac = { 1, 2, 3, 4, 5, 6 },
+		.own_mac = { 2, 0, 0, 0, 0, 1 },
 		.ip.bytes = { [10] = 0xff, [11] = 0xff, 10, 0, 0, 2 },
 		.own_ip.bytes = { [10] = 0xff, [11] = 0xff, 10, 0, 0, 1 },
-		.udp_port = 1234, .own_udp_port = 7400,
+		.udp_port = 1234,
+		.own_udp_port = 7400,
 	};
 	const uint32_t before = rte_mempool_avail_count(pool);
 	struct rte_mbuf *mbuf, *got[4];
@@ -150,7 +155,8 @@ test_a_core_without_a_queue_sends_through_the_one_that_has(void)
 	CU_ASSERT_EQUAL_FATAL(rte_eth_rx_burst(node.ports[0].dpdk_port, 0, got, 4), 1);
 	CU_ASSERT_EQUAL(rte_pktmbuf_pkt_len(got[0]), 14 + 4 + 20 + 8 + 33);
 	CU_ASSERT_EQUAL(hfb_decode_frame(rte_pktmbuf_mtod(got[0], uint8_t *),
-					 rte_pktmbuf_pkt_len(got[0]), &packet), -1);
+					 rte_pktmbuf_pkt_len(got[0]), &packet),
+			-1);
 	CU_ASSERT_EQUAL(packet.vlan, 5);
 	CU_ASSERT_EQUAL(packet.source_port, 7400);
 	CU_ASSERT_EQUAL(packet.destination_port, 1234);
@@ -207,12 +213,14 @@ set_up(void)
 		fprintf(stderr, "%s\n", err.text);
 		return -1;
 	}
-	pool = rte_pktmbuf_pool_create("test", 8191, 0, RTE_ALIGN(sizeof(struct hfb_mbuf_private), 8),
+	pool = rte_pktmbuf_pool_create("test", 8191, 0,
+				       RTE_ALIGN(sizeof(struct hfb_mbuf_private), 8),
 				       RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (pool == NULL ||
 	    rte_eth_dev_get_port_by_name("net_ring0", &node.ports[0].dpdk_port) < 0 ||
 	    rte_eth_dev_configure(node.ports[0].dpdk_port, 1, 1, &conf) < 0 ||
-	    rte_eth_rx_queue_setup(node.ports[0].dpdk_port, 0, 1024, SOCKET_ID_ANY, NULL, pool) < 0 ||
+	    rte_eth_rx_queue_setup(node.ports[0].dpdk_port, 0, 1024, SOCKET_ID_ANY, NULL, pool) <
+		    0 ||
 	    rte_eth_tx_queue_setup(node.ports[0].dpdk_port, 0, 1024, SOCKET_ID_ANY, NULL) < 0 ||
 	    rte_eth_dev_start(node.ports[0].dpdk_port) < 0)
 		return -1;
@@ -228,7 +236,8 @@ set_up(void)
 		node.cores[i] = &cores[i];
 	}
 	cores[0].queues_count = 1;
-	cores[0].queues[0] = (struct hfb_queue){ .dpdk_port = node.ports[0].dpdk_port, .pool = pool,
+	cores[0].queues[0] = (struct hfb_queue){ .dpdk_port = node.ports[0].dpdk_port,
+						 .pool = pool,
 						 .stats = queue_stats };
 	cores[0].queue_of_port[0] = &cores[0].queues[0];
 	return hfb_cores_connect(&node, &err);
@@ -238,7 +247,8 @@ int
 main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "what is handed over arrives, in order", test_what_is_handed_over_arrives_in_order },
+		{ "what is handed over arrives, in order",
+		  test_what_is_handed_over_arrives_in_order },
 		{ "feeds come with their line", test_feeds_come_with_their_line },
 		{ "a full ring drops and counts", test_a_full_ring_drops_and_counts },
 		{ "a core without a queue sends through the one that has",

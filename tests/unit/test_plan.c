@@ -64,8 +64,11 @@ test_a_plan_makes_nothing(void)
 static void
 test_topics_and_feeds_are_counted(void)
 {
-	struct hfb_ipc_topic info = { .name = "known", .partitions = 4, .retention_bytes = 1000,
-				      .ring_bytes = 2 * HFB_MIB, .segment_bytes = 8 * HFB_MIB };
+	struct hfb_ipc_topic info = { .name = "known",
+				      .partitions = 4,
+				      .retention_bytes = 1000,
+				      .ring_bytes = 2 * HFB_MIB,
+				      .segment_bytes = 8 * HFB_MIB };
 	struct hfb_catalogue *catalogue;
 	struct hfb_topic *old;
 	struct hfb_plan plan;
@@ -90,12 +93,21 @@ test_topics_and_feeds_are_counted(void)
 	CU_ASSERT_EQUAL(plan.retention_bytes, 4000);
 
 	/* two feeds into one new topic, one into a known one */
-	CU_ASSERT_EQUAL(hfb_config_feed_add(&config, "name=a,framing=raw,group=239.0.0.1,port=1,"
-					    "topic=new,partition=2", &err), 0);
-	CU_ASSERT_EQUAL(hfb_config_feed_add(&config, "name=b,framing=raw,group=239.0.0.2,port=1,"
-					    "topic=new", &err), 0);
-	CU_ASSERT_EQUAL(hfb_config_feed_add(&config, "name=c,framing=raw,group=239.0.0.3,port=1,"
-					    "topic=known", &err), 0);
+	CU_ASSERT_EQUAL(hfb_config_feed_add(&config,
+					    "name=a,framing=raw,group=239.0.0.1,port=1,"
+					    "topic=new,partition=2",
+					    &err),
+			0);
+	CU_ASSERT_EQUAL(hfb_config_feed_add(&config,
+					    "name=b,framing=raw,group=239.0.0.2,port=1,"
+					    "topic=new",
+					    &err),
+			0);
+	CU_ASSERT_EQUAL(hfb_config_feed_add(&config,
+					    "name=c,framing=raw,group=239.0.0.3,port=1,"
+					    "topic=known",
+					    &err),
+			0);
 	CU_ASSERT_EQUAL(hfb_plan_make(&config, &plan, &err), 0);
 	CU_ASSERT_EQUAL(plan.topics, 2);
 	CU_ASSERT_EQUAL(plan.partitions, 7);
