@@ -63,8 +63,8 @@ struct hfb_appended {
 /*
  * Room for one batch of @bytes (64 + extension + payload, multiple of 8).
  * Returns where its header will stand, @bytes writable behind it, or NULL with
- * *@ret_why set. Claiming again replaces the claim. With @reserve the last
- * bytes kept for gap batches may be used as well.
+ * *@ret_why set. Claiming again replaces the claim; the next hfb_writer_poll()
+ * ends it. With @reserve the last bytes kept for gap batches may be used as well.
  */
 uint8_t *hfb_log_claim(struct hfb_log *log, uint32_t bytes, bool reserve,
 		       enum hfb_log_refusal *ret_why);
@@ -117,14 +117,16 @@ struct hfb_read {
 	/* set by hfb_log_read_start() and on completion */
 	const uint8_t *data;	/* of the position asked */
 	uint32_t data_bytes;	/* valid, multiple of 8, may be short; never past committed */
-	int	 error;		/* 0 or -errno; -ENODATA below start */
+	int	 error;		/* 0 or -errno; -EBADMSG: known to be corrupt */
 	bool	 busy;
+	uint64_t next_position;	/* with -EBADMSG: reading may go on here */
 	/* storage's own */
 	struct hfb_log *log;
 	uint64_t position;
 	void	*private_data;
 };
-/* Returns 0, -EBUSY (too many reads in flight), -ENODATA (below start). */
+/* Returns 0 (done at once when not busy), -EBUSY (too many reads in flight), -ENODATA
+ * (below start). What is not durable yet is not in the files: data_bytes 0. */
 int hfb_log_read_start(struct hfb_log *log, uint64_t position, struct hfb_read *r);
 
 /* Any thread ---------------------------------------------------------------- */
@@ -174,6 +176,10 @@ int hfb_log_delete(struct hfb_log *log, struct hfb_err *err);
 void hfb_log_set_retention(struct hfb_log *log, uint64_t retention_bytes, uint64_t retention_ns);
 
 void *hfb_log_user(const struct hfb_log *log);
+/* One sentence for each thing recovery found wrong, from 0; NULL after the last. */
+const char *hfb_log_note(const struct hfb_log *log, uint32_t i);
+/* The last refusal by the world the helper met (disk full, no index...): its count so far. */
+uint64_t hfb_log_trouble(struct hfb_log *log, struct hfb_err *ret_err);
 /* The ring's memfd for readers; borrowed. */
 int hfb_log_ring_fd(const struct hfb_log *log, uint32_t *ret_generation, uint64_t *ret_bytes);
 /* Open the segment that holds @position read-only, anew. Returns the fd or -ENODATA. */

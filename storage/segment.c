@@ -203,7 +203,9 @@ segment_make(const struct hfb_segment_place *place, const char *old_path, uint64
 		r = publish(place, segment->fd, temporary, path);
 	if (r < 0) {
 		hfb_segment_free(place->env, segment);
+		/* the base is a new one, so a file of this name can only be ours */
 		hfb_env_unlink(place->env, temporary);
+		hfb_env_unlink(place->env, path);
 		return hfb_err_set(err, r, "%s: %s%s", path, strerror(-r),
 				   r == -ENOSPC || r == -EDQUOT ?
 					   ", see retention and segment size" : "");

@@ -40,6 +40,7 @@ struct hfb_segment {
 	int	 fd;			/* read and write, -1 = not open */
 	uint32_t reads;			/* in flight on fd; the core's */
 	uint32_t open_wanted;		/* core -> helper */
+	int32_t	 open_error;		/* helper -> core, 0 = none */
 	uint32_t index_wanted;		/* any -> helper */
 	struct hfb_index *index;	/* release-stored; NULL = not loaded */
 	bool	 direct;		/* opened O_DIRECT */

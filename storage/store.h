@@ -32,12 +32,16 @@ struct hfb_store_config {
 	uint64_t dedup_window_ns;	/* 0 = default */
 	bool hugepages;			/* rings from hugetlb when the class allows */
 	int helper_cpu;			/* -1 = anywhere */
+	bool helper_manual;		/* no thread: tests and simulators call hfb_store_help() */
 };
 
 /* @env NULL = the real one. Refuses a folder another hfbusd has locked (-EBUSY). */
 int hfb_store_open(const struct hfb_store_config *config, struct hfb_env *env,
 		   struct hfb_store **ret_store, struct hfb_err *err);
 void hfb_store_close(struct hfb_store *store);
+
+/* With helper_manual: do what waits for the helper. Returns how much was done. */
+uint32_t hfb_store_help(struct hfb_store *store);
 
 /* Bump and persist the node's leader epoch (synced before it returns). */
 int hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_err *err);

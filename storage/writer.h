@@ -22,6 +22,7 @@ struct hfb_writer_config {
 	uint32_t logs_max;	/* attached at once */
 	uint32_t producers_max;	/* dedup entries over all logs */
 	uint32_t queue_depth;	/* writes in flight, 0 = default */
+	bool isolated;		/* this core is isolated from the disk's interrupt: never yield */
 	/* called at most once per log and poll when durable or committed moved */
 	void (*advanced)(void *arg, struct hfb_log *log);
 	void *arg;

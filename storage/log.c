@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "log.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "assert.h"
+#include "crc32c.h"
+#include "log_private.h"
+#include "writer_private.h"
+
+/* intent is raised in strides, so that most claims need not publish it. */
+#define INTENT_STRIDE (64u * HFB_KIB)
+
+#define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
+#define BLOCK_UP(x) BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
+
+_Static_assert((HFB_PLANS & (HFB_PLANS - 1)) == 0, "plans are numbered modulo their count");
+_Static_assert(HFB_RESERVE_BYTES < HFB_RING_BYTES_MIN / 4, "the reserve leaves room for batches");
+_Static_assert(sizeof(struct hfb_batch) == HFB_BATCH_HEADER_BYTES, "layout");
+
+/* Claim and append. ---------------------------------------------------------- */
+
+/* Bytes below may be overwritten: what is written again must still be there. */
+static inline uint64_t
+ring_end(const struct hfb_log *log)
+{
+	return BLOCK_DOWN(log->durable) + log->ring_mask + 1;
+}
+
+void
+hfb_log_intent_raise(struct hfb_log *log, uint64_t to)
+{
+	if (to <= log->intent)
+		return;
+	log->intent = to;
+	log->positions->intent.offset = log->offset;
+	__atomic_store_n(&log->positions->intent.position, to, __ATOMIC_RELAXED);
+	/* Readers that see one of our bytes from here on see this intent as well:
+	 * pairs with the acquire fence between a reader's copy and its check. */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+uint64_t
+hfb_log_ready_end(struct hfb_log *log)
+{
+	uint64_t end = 0;
+
+	for (uint32_t n = log->plan_head; n != log->plan_tail; n++) {
+		struct hfb_plan *plan = hfb_log_plan(log, n);
+
+		if (__atomic_load_n(&plan->segment, __ATOMIC_ACQUIRE) == NULL)
+			break;
+		end = plan->end;
+	}
+	return end;
+}
+
+void
+hfb_log_limit_update(struct hfb_log *log)
+{
+	uint64_t limit = ring_end(log) - HFB_RESERVE_BYTES;
+
+	if (log->failed || !log->epoch_started || log->detach != HFB_ATTACHED ||
+	    log->plan_append == log->plan_tail) {
+		log->limit = 0;
+		return;
+	}
+	/* A batch never leaves 8..56 bytes, since it always leaves room for padding. */
+	if (limit > hfb_log_plan(log, log->plan_append)->end - HFB_BATCH_HEADER_BYTES)
+		limit = hfb_log_plan(log, log->plan_append)->end - HFB_BATCH_HEADER_BYTES;
+	if (limit > log->intent)
+		limit = log->intent;
+	if (__atomic_load_n(&log->prepare_error, __ATOMIC_ACQUIRE) != 0) {
+		uint64_t ready = hfb_log_ready_end(log);
+
+		if (limit > ready)
+			limit = ready;
+	}
+	log->limit = limit;
+}
+
+void
+hfb_log_ask(struct hfb_log *log, uint32_t bits)
+{
+	struct hfb_writer *writer = log->writer;
+	void *object = log;
+
+	/* release: the helper, that takes the bits, sees what they are about */
+	if (__atomic_fetch_or(&log->asks, bits, __ATOMIC_ACQ_REL) != 0)
+		return;
+	if (hfb_spsc_push(writer->to_helper, &object, 1) != 1)
+		hfb_assert(false); /* each log is in it at most once */
+	writer->wake_helper = true;
+}
+
+void
+hfb_log_ring_ask(struct hfb_log *log, uint64_t bytes)
+{
+	uint64_t size = log->ring_mask + 1;
+
+	while (size < bytes)
+		size *= 4;
+	if (size > log->ring_bytes_max)
+		size = log->ring_bytes_max;
+	if (size <= log->ring_mask + 1 || size <= log->ring_wanted)
+		return;
+	__atomic_store_n(&log->ring_wanted, size, __ATOMIC_RELAXED);
+	hfb_log_ask(log, HFB_ASK_RING);
+}
+
+bool
+hfb_log_plan_next(struct hfb_log *log)
+{
+	struct hfb_plan *plan;
+	uint64_t base = BLOCK_UP(log->position), capacity = HFB_SEGMENT_BYTES_MIN;
+
+	if (log->plan_tail - log->plan_head == HFB_PLANS)
+		return false;
+	if (log->plan_tail != log->plan_head) {
+		const struct hfb_plan *last = hfb_log_plan(log, log->plan_tail - 1);
+
+		base = last->end;
+		/* Classes grow with use. */
+		capacity = (last->end - last->base) * 4;
+	} else if (log->start != log->position || log->position != 0) {
+		capacity = log->positions->segment_bytes;
+	}
+	if (capacity > log->segment_bytes_max)
+		capacity = log->segment_bytes_max;
+	if (capacity < HFB_SEGMENT_BYTES_MIN)
+		capacity = HFB_SEGMENT_BYTES_MIN;
+	plan = hfb_log_plan(log, log->plan_tail);
+	memset(plan, 0, sizeof(*plan));
+	plan->base = base;
+	plan->end = base + capacity;
+	log->positions->segment_bytes = capacity;
+	/* pairs with the acquire in the helper */
+	__atomic_store_n(&log->plan_tail, log->plan_tail + 1, __ATOMIC_RELEASE);
+	hfb_log_ask(log, HFB_ASK_SEGMENT);
+	return true;
+}
+
+/* The first batch of a segment, or an index entry that is due. */
+static void __attribute__((noinline))
+index_note(struct hfb_log *log, uint64_t position, uint64_t timestamp_ns)
+{
+	struct hfb_plan *plan = hfb_log_plan(log, log->plan_append);
+
+	if (!plan->begun) {
+		plan->begun = true;
+		plan->first.position = position;
+		plan->first.offset = log->offset;
+		plan->first_ns = timestamp_ns;
+		if (plan->bound != NULL) {
+			hfb_log_plan_bind(log, plan, plan->bound);
+			return;
+		}
+	}
+	log->index_due = UINT64_MAX;
+	if (log->index != NULL) {
+		hfb_index_add(log->index, position, log->offset, timestamp_ns);
+		log->index_due = log->index->next_position;
+	}
+}
+
+void
+hfb_log_plan_bind(struct hfb_log *log, struct hfb_plan *plan, struct hfb_segment *segment)
+{
+	plan->bound = segment;
+	if (plan->begun) {
+		segment->base_offset = plan->first.offset;
+		segment->first_timestamp_ns = plan->first_ns;
+		hfb_index_add(segment->index, plan->first.position, plan->first.offset,
+			      plan->first_ns);
+		if (plan->ended) {
+			segment->end_offset = plan->end_offset;
+			segment->last_timestamp_ns = plan->last_ns;
+		}
+		/* pairs with the acquire in look-ups */
+		__atomic_store_n(&segment->begun, 1, __ATOMIC_RELEASE);
+	}
+	if (plan == hfb_log_plan(log, log->plan_append)) {
+		log->index = segment->index;
+		log->index_due = plan->begun ? segment->index->next_position : plan->base;
+	}
+}
+
+/*
+ * The header goes from registers to the ring, its checksum with it: a crc over
+ * bytes just stored would wait for the stores.
+ */
+static inline void
+header_write(const struct hfb_log *log, uint8_t *to, uint64_t position,
+	     const struct hfb_batch_meta *meta, uint64_t timestamp_ns)
+{
+	uint64_t word2 = meta->count | (uint64_t)HFB_BATCH_VERSION << 32 |
+			 (uint64_t)HFB_ENCODING_NATIVE << 40 | (uint64_t)meta->flags << 48;
+	/* The ring is far smaller than 32 GiB, so the lag fits. */
+	uint64_t word3 = log->leader_epoch | ((position - log->durable) / 8) << 32;
+	uint64_t word7 = meta->payload_crc | (uint64_t)meta->producer_epoch << 32;
+	uint64_t *words = (uint64_t *)(void *)to;
+#if defined(__x86_64__)
+	uint64_t crc = ~log->seed;
+
+	crc = __builtin_ia32_crc32di(crc & 0xffffffffu, position);
+	crc = __builtin_ia32_crc32si((uint32_t)crc, meta->size);
+	crc = __builtin_ia32_crc32di(crc, log->offset);
+	crc = __builtin_ia32_crc32di(crc, word2);
+	crc = __builtin_ia32_crc32di(crc, word3);
+	crc = __builtin_ia32_crc32di(crc, meta->producer_id);
+	crc = __builtin_ia32_crc32di(crc, meta->base_sequence);
+	crc = __builtin_ia32_crc32di(crc, timestamp_ns);
+	crc = __builtin_ia32_crc32di(crc, word7);
+	crc = ~crc & 0xffffffffu;
+#else
+	struct hfb_batch batch = {
+		.size = meta->size, .base_offset = log->offset, .count = meta->count,
+		.version = HFB_BATCH_VERSION, .encoding = HFB_ENCODING_NATIVE,
+		.flags = meta->flags, .leader_epoch = log->leader_epoch,
+		.durable_lag = (uint32_t)((position - log->durable) / 8),
+		.producer_id = meta->producer_id, .base_sequence = meta->base_sequence,
+		.timestamp_ns = timestamp_ns, .payload_crc = meta->payload_crc,
+		.producer_epoch = meta->producer_epoch,
+	};
+	uint64_t crc = hfb_batch_crc(log->seed, position, &batch);
+#endif
+	words[0] = meta->size | crc << 32;
+	words[1] = log->offset;
+	words[2] = word2;
+	words[3] = word3;
+	words[4] = meta->producer_id;
+	words[5] = meta->base_sequence;
+	words[6] = timestamp_ns;
+	words[7] = word7;
+}
+
+static inline void
+batch_append(struct hfb_log *log, const struct hfb_batch_meta *meta)
+{
+	uint64_t position = log->position, now = meta->timestamp_ns;
+
+	if (now < log->last_timestamp_ns)
+		now = log->last_timestamp_ns;
+	log->last_timestamp_ns = now;
+	header_write(log, log->ring + (position & log->ring_mask), position, meta, now);
+	if (position >= log->index_due)
+		index_note(log, position, now);
+	if (meta->producer_id != 0) {
+		struct hfb_dedup_entry entry = {
+			.producer_id = meta->producer_id,
+			.next_sequence = meta->end_sequence,
+			.last_offset = log->offset,
+			.last_position = position,
+			.last_ns = now,
+			.producer_epoch = meta->producer_epoch,
+			.flags = meta->flags & HFB_BATCH_STREAM ? HFB_DEDUP_STREAM : 0,
+		};
+
+		/* Full of producers inside the window: the sequence check said so before. */
+		(void)hfb_dedup_note(&log->dedup, &entry);
+	}
+	log->offset += meta->count;
+	log->position = position + meta->size;
+	hfb_writer_activate(log->writer, log);
+}
+
+/* Fill the segment up to its end, in batches no larger than a batch may be. */
+static void
+segment_pad(struct hfb_log *log, uint64_t end)
+{
+	while (log->position < end) {
+		uint64_t left = end - log->position;
+		struct hfb_batch_meta meta = {
+			.flags = HFB_BATCH_CONTROL,
+			.base_sequence = HFB_CONTROL_PADDING,
+			.timestamp_ns = log->last_timestamp_ns,
+		};
+
+		meta.size = HFB_BATCH_BYTES_MAX;
+		if (left <= HFB_BATCH_BYTES_MAX)
+			meta.size = (uint32_t)left;
+		else if (left - HFB_BATCH_BYTES_MAX < HFB_BATCH_HEADER_BYTES)
+			meta.size = HFB_BATCH_BYTES_MAX - HFB_BATCH_HEADER_BYTES;
+		batch_append(log, &meta);
+	}
+}
+
+/* Appends go on in the next segment. */
+static void
+plan_advance(struct hfb_log *log)
+{
+	struct hfb_plan *plan = hfb_log_plan(log, log->plan_append);
+	struct hfb_segment *next;
+
+	segment_pad(log, plan->end);
+	plan->ended = true;
+	plan->end_offset = log->offset;
+	plan->last_ns = log->last_timestamp_ns;
+	if (plan->bound != NULL) {
+		plan->bound->end_offset = log->offset;
+		plan->bound->last_timestamp_ns = log->last_timestamp_ns;
+	}
+	log->plan_append++;
+	plan = hfb_log_plan(log, log->plan_append);
+	log->index = NULL;
+	log->index_due = plan->base;
+	log->plan_trigger = plan->base + (plan->end - plan->base) / 4;
+	next = __atomic_load_n(&plan->segment, __ATOMIC_ACQUIRE);
+	if (next != NULL)
+		hfb_log_plan_bind(log, plan, next);
+}
+
+static enum hfb_log_refusal
+claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
+{
+	uint64_t pad = 0, end, room = ring_end(log);
+	const struct hfb_plan *plan;
+
+	if (bytes > (log->ring_mask + 1) / 4) {
+		hfb_log_ring_ask(log, (uint64_t)bytes * 4);
+		return HFB_LOG_PREPARING;
+	}
+	if (log->plan_append == log->plan_tail && !hfb_log_plan_next(log))
+		return HFB_LOG_PREPARING;
+	plan = hfb_log_plan(log, log->plan_append);
+	if (log->position + bytes + HFB_BATCH_HEADER_BYTES > plan->end) {
+		pad = plan->end - log->position;
+		if (log->plan_append + 1 == log->plan_tail && !hfb_log_plan_next(log))
+			return HFB_LOG_PREPARING;
+	}
+	end = log->position + pad + bytes;
+	if (end > room - (reserve ? 0 : HFB_RESERVE_BYTES)) {
+		hfb_log_ring_ask(log, (log->ring_mask + 1) * 4);
+		return HFB_LOG_RING_FULL;
+	}
+	if (!reserve) {
+		int why = __atomic_load_n(&log->prepare_error, __ATOMIC_ACQUIRE);
+
+		if (why != 0 && end > hfb_log_ready_end(log))
+			return why == -ENOSPC || why == -EDQUOT ? HFB_LOG_NO_SPACE :
+								  HFB_LOG_PREPARING;
+	}
+	/* Before a byte is overwritten. Whole blocks: the tail of the last one is
+	 * cleared when it is written. */
+	if (BLOCK_UP(end) > log->intent) {
+		uint64_t to = BLOCK_UP(end) + INTENT_STRIDE;
+
+		hfb_log_intent_raise(log, to < room ? to : room);
+	}
+	if (pad > 0)
+		plan_advance(log);
+	else if (log->plan_trigger == 0)
+		log->plan_trigger = plan->base + (plan->end - plan->base) / 4;
+	return HFB_LOG_OK;
+}
+
+static uint8_t * __attribute__((noinline))
+claim_slow(struct hfb_log *log, uint32_t bytes, bool reserve, enum hfb_log_refusal *ret_why)
+{
+	enum hfb_log_refusal why = HFB_LOG_OK;
+
+	log->claim_bytes = 0;
+	hfb_dassert(bytes >= HFB_BATCH_HEADER_BYTES && bytes % HFB_BATCH_ALIGN == 0);
+	if (log->failed)
+		why = HFB_LOG_IO_ERROR;
+	else if (log->detach != HFB_ATTACHED)
+		why = HFB_LOG_PREPARING;
+	else if (bytes > log->batch_bytes_max)
+		why = HFB_LOG_TOO_LARGE;
+	else if (!log->epoch_started)
+		hfb_log_control_append(log, HFB_CONTROL_EPOCH_START, &why);
+	if (why == HFB_LOG_OK)
+		why = claim_room(log, bytes, reserve);
+	hfb_log_limit_update(log);
+	*ret_why = why;
+	if (why != HFB_LOG_OK)
+		return NULL;
+	log->claim_bytes = bytes;
+	return log->ring + (log->position & log->ring_mask);
+}
+
+uint8_t *
+hfb_log_claim(struct hfb_log *log, uint32_t bytes, bool reserve, enum hfb_log_refusal *ret_why)
+{
+	if (log->position + bytes > log->limit || bytes > (log->ring_mask + 1) / 4)
+		return claim_slow(log, bytes, reserve, ret_why);
+	log->claim_bytes = bytes;
+	return log->ring + (log->position & log->ring_mask);
+}
+
+void
+hfb_log_append(struct hfb_log *log, const struct hfb_batch_meta *meta,
+	       struct hfb_appended *ret_appended)
+{
+	hfb_dassert(meta->size <= log->claim_bytes);
+	hfb_dassert(meta->size >= HFB_BATCH_HEADER_BYTES && meta->size % HFB_BATCH_ALIGN == 0);
+	hfb_dassert(log->position + meta->size + HFB_BATCH_HEADER_BYTES <=
+		    hfb_log_plan(log, log->plan_append)->end);
+	ret_appended->base_offset = log->offset;
+	batch_append(log, meta);
+	log->claim_bytes = 0;
+	ret_appended->end_position = log->position;
+}
+
+bool
+hfb_log_control_append(struct hfb_log *log, uint16_t type, enum hfb_log_refusal *ret_why)
+{
+	union {
+		struct hfb_control_epoch epoch;
+		struct hfb_control_end end;
+	} body = { .epoch.control = { .type = type, .version = 1 } };
+	uint32_t size = type == HFB_CONTROL_EPOCH_START ? sizeof(body.epoch) : sizeof(body.end);
+	struct hfb_batch_meta meta = {
+		.size = HFB_BATCH_HEADER_BYTES + size,
+		.flags = HFB_BATCH_CONTROL,
+		.base_sequence = type,
+		.timestamp_ns = log->writer->now_ns,
+	};
+	uint8_t *to;
+
+	*ret_why = claim_room(log, meta.size, true);
+	if (*ret_why != HFB_LOG_OK)
+		return false;
+	if (type == HFB_CONTROL_EPOCH_START) {
+		body.epoch.leader_epoch = log->leader_epoch;
+		body.epoch.previous_epoch = log->recovered_epoch;
+		body.epoch.previous_end = log->position;
+		body.epoch.previous_offset = log->offset;
+		log->epoch_started = true;
+	} else {
+		body.end.end_position = log->position;
+		body.end.end_offset = log->offset;
+	}
+	to = log->ring + (log->position & log->ring_mask);
+	memcpy(to + HFB_BATCH_HEADER_BYTES, &body, size);
+	meta.payload_crc = hfb_crc32c(0, &body, size);
+	batch_append(log, &meta);
+	return true;
+}
+
+/* Boundaries. ------------------------------------------------------------------ */
+
+void
+hfb_log_marks_add(struct hfb_log *log)
+{
+	if (log->marks_count == HFB_MARKS) {
+		/* Thin out evenly rather than let one stretch grow without bound. */
+		for (uint32_t i = 1; i < HFB_MARKS; i += 2)
+			log->marks[i / 2] = log->marks[i];
+		log->marks_count = HFB_MARKS / 2;
+	}
+	log->marks[log->marks_count].position = log->position;
+	log->marks[log->marks_count].offset = log->offset;
+	log->marks_count++;
+}
+
+struct hfb_boundary
+hfb_log_marks_take(struct hfb_log *log, uint64_t position, struct hfb_boundary floor)
+{
+	uint32_t n = 0;
+
+	while (n < log->marks_count && log->marks[n].position <= position)
+		floor = log->marks[n++];
+	if (n > 0) {
+		log->marks_count -= n;
+		memmove(log->marks, log->marks + n, log->marks_count * sizeof(log->marks[0]));
+	}
+	return floor;
+}
+
+/* Questions. --------------------------------------------------------------------- */
+
+uint64_t
+hfb_log_room(const struct hfb_log *log)
+{
+	uint64_t end = ring_end(log) - HFB_RESERVE_BYTES, room;
+
+	if (log->failed || log->detach != HFB_ATTACHED)
+		return 0;
+	if (__atomic_load_n(&log->prepare_error, __ATOMIC_ACQUIRE) != 0) {
+		uint64_t ready = hfb_log_ready_end((struct hfb_log *)(uintptr_t)log);
+
+		if (end > ready)
+			end = ready;
+		return end > log->position ? end - log->position : 0;
+	}
+	room = end > log->position ? end - log->position : 0;
+	/* A ring that may still grow takes the largest batch, when asked twice. */
+	if (room < log->batch_bytes_max && log->ring_mask + 1 < log->ring_bytes_max &&
+	    log->position - log->durable < HFB_RESERVE_BYTES)
+		room = log->batch_bytes_max;
+	return room;
+}
+
+enum hfb_sequence_verdict
+hfb_log_sequence_check(struct hfb_log *log, uint64_t producer_id, uint16_t producer_epoch,
+		       uint64_t base_sequence, uint32_t count, uint64_t *ret_expected)
+{
+	return hfb_dedup_check(&log->dedup, producer_id, producer_epoch, base_sequence, count,
+			       log->writer->now_ns, ret_expected);
+}
+
+bool
+hfb_log_stream_next(struct hfb_log *log, uint64_t producer_id, uint64_t *ret_next)
+{
+	struct hfb_dedup_entry entry;
+
+	if (!hfb_dedup_find(&log->dedup, producer_id, &entry))
+		return false;
+	*ret_next = entry.next_sequence;
+	return true;
+}
+
+uint64_t
+hfb_log_position(const struct hfb_log *log, enum hfb_stage stage)
+{
+	switch (stage) {
+	case HFB_STAGE_RECEIVED:
+		return log->position;
+	case HFB_STAGE_DURABLE:
+		return log->durable;
+	default:
+		return 0; /* no mirror: never a stage that was not reached */
+	}
+}
+
+uint64_t
+hfb_log_committed(const struct hfb_log *log)
+{
+	return log->committed;
+}
+
+uint64_t
+hfb_log_start(const struct hfb_log *log)
+{
+	return log->start;
+}
+
+uint32_t
+hfb_log_epoch(const struct hfb_log *log)
+{
+	return log->leader_epoch;
+}
+
+uint32_t
+hfb_log_batch_bytes_max(const struct hfb_log *log)
+{
+	return log->batch_bytes_max;
+}
+
+uint64_t
+hfb_log_segment_base(const struct hfb_log *log)
+{
+	const struct hfb_plan *plan = &log->plans[log->plan_append & (HFB_PLANS - 1)];
+
+	return log->plan_append == log->plan_tail ? BLOCK_UP(log->position) : plan->base;
+}
+
+const uint8_t *
+hfb_log_peek(const struct hfb_log *log, uint64_t position, uint64_t *ret_bytes)
+{
+	if (position >= log->committed || log->intent > position + log->ring_mask + 1)
+		return NULL;
+	*ret_bytes = log->committed - position;
+	return log->ring + (position & log->ring_mask);
+}
+
+void *
+hfb_log_user(const struct hfb_log *log)
+{
+	return log->user;
+}

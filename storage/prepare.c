@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * prepare.c - segments and rings, made before a core needs them. Helper thread.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "store_private.h"
+
+/* A retired file of this size, taken from the log's list. */
+static bool
+retired_take(struct hfb_log *log, uint64_t capacity_bytes, struct hfb_retired *ret)
+{
+	for (uint32_t i = 0; i < log->retired_count; i++) {
+		if (log->retired[i].capacity_bytes != capacity_bytes)
+			continue;
+		*ret = log->retired[i];
+		log->retired_count--;
+		log->retired[i] = log->retired[log->retired_count];
+		return true;
+	}
+	return false;
+}
+
+/* Disk full: files kept for recycling that do not fit are better gone. */
+static void
+retired_discard(struct hfb_log *log)
+{
+	char path[HFB_PATH_MAX];
+
+	for (uint32_t i = 0; i < log->retired_count; i++)
+		if (hfb_segment_path(path, sizeof(path), log->folder,
+				     log->retired[i].base_position, ".seg") == 0)
+			hfb_env_unlink(log->store->env, path);
+	log->retired_count = 0;
+}
+
+static int
+segment_prepare(struct hfb_log *log, const struct hfb_plan *plan, struct hfb_segment **ret_segment,
+		struct hfb_err *err)
+{
+	struct hfb_segment_place place = hfb_log_place(log);
+	uint64_t capacity = plan->end - plan->base;
+	struct hfb_segment *segment = NULL;
+	struct hfb_retired retired;
+	char old[HFB_PATH_MAX];
+	int r = 0;
+
+	if (!log->folder_made) {
+		r = hfb_segment_folder_make(&place, err);
+		if (r < 0)
+			return r;
+		log->folder_made = true;
+	}
+	if (retired_take(log, capacity, &retired) &&
+	    hfb_segment_path(old, sizeof(old), log->folder, retired.base_position, ".seg") == 0)
+		r = hfb_segment_recycle(&place, old, retired.generation, plan->base, capacity,
+					&segment, err);
+	if (segment == NULL)
+		r = hfb_segment_create(&place, plan->base, capacity, &segment, err);
+	if (r < 0) {
+		if (r == -ENOSPC || r == -EDQUOT)
+			retired_discard(log);
+		return r;
+	}
+	r = hfb_table_add(&log->table, segment);
+	if (r < 0) {
+		hfb_segment_free(place.env, segment);
+		return hfb_err_set(err, r, "%s: no memory for its segments", log->folder);
+	}
+	hfb_table_tidy(&log->table);
+	*ret_segment = segment;
+	return 0;
+}
+
+void
+hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns)
+{
+	/* pairs with the release in hfb_log_plan_next() */
+	while (log->plan_made != __atomic_load_n(&log->plan_tail, __ATOMIC_ACQUIRE)) {
+		struct hfb_plan *plan = hfb_log_plan(log, log->plan_made);
+		struct hfb_segment *segment;
+		struct hfb_err err;
+		int r = segment_prepare(log, plan, &segment, &err);
+
+		if (r < 0) {
+			if (log->prepare_error != r)
+				hfb_helper_trouble(log, &err);
+			__atomic_store_n(&log->prepare_error, r, __ATOMIC_RELEASE);
+			log->retry_ns = now_ns + HFB_RETRY_NS;
+			log->store->retries++;
+			hfb_helper_mail(log);
+			return;
+		}
+		/* pairs with the acquires of the core */
+		__atomic_store_n(&plan->segment, segment, __ATOMIC_RELEASE);
+		log->plan_made++;
+		__atomic_store_n(&log->prepare_error, 0, __ATOMIC_RELEASE);
+		hfb_helper_mail(log);
+	}
+}
+
+void
+hfb_prepare_ring(struct hfb_log *log)
+{
+	struct hfb_ring_config config = {
+		.size = __atomic_load_n(&log->ring_wanted, __ATOMIC_RELAXED),
+		.generation = log->rings->generation + 1,
+		.hugepages = log->store->config.hugepages,
+		.populate = true,	/* by us, so that the core does not fault */
+	};
+	struct hfb_ring *ring;
+	struct hfb_err err;
+
+	if (config.size <= log->rings->size ||
+	    __atomic_load_n(&log->ring_ready, __ATOMIC_ACQUIRE) != NULL)
+		return;
+	if (hfb_ring_create(&config, &ring, &err) < 0) {
+		hfb_helper_trouble(log, &err);
+		log->retry_ns = hfb_env_now_ns(log->store->env) + HFB_RETRY_NS;
+		log->store->retries++;
+		return;
+	}
+	ring->previous = log->rings;
+	/* pairs with the acquire in hfb_log_ring_fd() */
+	__atomic_store_n(&log->rings, ring, __ATOMIC_RELEASE);
+	/* pairs with the acquire in log_mail() */
+	__atomic_store_n(&log->ring_ready, ring, __ATOMIC_RELEASE);
+	hfb_helper_mail(log);
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * retention.c - the end of a segment's life. Helper thread.
+ *
+ *	sealed		all of it durable: its index is saved
+ *	too old		the log's start moves past it: the core publishes that ...
+ *	dropped		... it leaves the table ...
+ *	checkpoint	... a checkpoint with that start is on disk ...
+ *	gone		... and no read is in it: its file is kept for recycling, or removed
+ *
+ * In that order a crash at any step leaves either a log that still has the
+ * segment, or one whose checkpoint says it was dropped.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store_private.h"
+
+void
+hfb_retention_seal(struct hfb_log *log)
+{
+	/* pairs with the release when durable was published */
+	uint64_t durable = __atomic_load_n(&log->positions->durable.position, __ATOMIC_ACQUIRE);
+	const struct hfb_table *table = log->table.current;
+
+	for (uint32_t i = 0; i < table->count; i++) {
+		struct hfb_segment *s = table->segments[i];
+		struct hfb_index_summary summary = {
+			.base_position = s->base_position,
+			.end_position = s->base_position + s->capacity_bytes,
+			.base_offset = s->base_offset,
+			.end_offset = s->end_offset,
+			.first_timestamp_ns = s->first_timestamp_ns,
+			.last_timestamp_ns = s->last_timestamp_ns,
+		};
+		char path[HFB_PATH_MAX];
+		struct hfb_err err;
+		int r;
+
+		if (s->sealed || summary.end_position > durable)
+			continue;
+		s->sealed = true;
+		s->used_ns = hfb_env_now_ns(log->store->env);
+		r = hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx");
+		/* Without it the next start scans the segment: slower, nothing is lost. */
+		if (r == 0 && hfb_index_save(log->store->env, path, s->index, &summary, &err) < 0)
+			hfb_helper_trouble(log, &err);
+	}
+}
+
+void
+hfb_retention_memory(struct hfb_log *log)
+{
+	/* A few more than there were when it was asked. */
+	uint32_t max = __atomic_load_n(&log->dedup_count, __ATOMIC_RELAXED);
+	struct hfb_snapshot *s;
+
+	max += max / 4 + 64;
+	s = malloc(sizeof(*s) + max * sizeof(s->dedup[0]));
+	if (s != NULL) {
+		memset(s, 0, sizeof(*s));
+		s->dedup_max = max;
+	}
+	/* pairs with the acquire in log_checkpoint() */
+	__atomic_store_n(&log->snapshot_memory, s != NULL ? s : HFB_SNAPSHOT_NONE, __ATOMIC_RELEASE);
+	hfb_helper_mail(log);
+}
+
+void
+hfb_retention_checkpoint(struct hfb_log *log)
+{
+	struct hfb_snapshot *s = __atomic_exchange_n(&log->snapshot_full, NULL, __ATOMIC_ACQUIRE);
+	const struct hfb_table *table = log->table.current;
+	const struct hfb_segment *segment = NULL;
+	struct hfb_checkpoint c;
+	struct hfb_err err;
+	uint32_t first = 0;
+	int i;
+
+	if (s == NULL)
+		return;
+	i = hfb_table_find(table, s->position);
+	if (i >= 0)
+		segment = table->segments[i];
+	c = (struct hfb_checkpoint){
+		.topic = log->topic_uuid,
+		.partition = log->partition,
+		.leader_epoch = s->leader_epoch,
+		.position = s->position,
+		.offset = s->offset,
+		.start_position = s->start_position,
+		.last_timestamp_ns = s->last_timestamp_ns,
+		.ended = s->ended,
+		.dedup_count = s->dedup_count,
+		.dedup = s->dedup,
+		.corrupt_count = log->corrupt_count,
+		.corrupt = log->corrupt,
+	};
+	if (segment != NULL) {
+		const struct hfb_index *index = segment->index;
+
+		c.segment_base = segment->base_position;
+		c.segment_base_offset = s->offset;
+		/* pairs with the release in hfb_log_plan_bind() */
+		if (__atomic_load_n(&segment->begun, __ATOMIC_ACQUIRE) != 0 &&
+		    segment->base_position < s->position) {
+			c.segment_base_offset = segment->base_offset;
+			c.first_timestamp_ns = segment->first_timestamp_ns;
+			if (index != NULL) {
+				uint32_t n = __atomic_load_n(&index->count, __ATOMIC_ACQUIRE);
+
+				while (n > 0 && index->entries[n - 1].position >= s->position)
+					n--;
+				c.index_count = n;
+				c.index = index->entries;
+			}
+		}
+	}
+	while (first + 1 < log->epochs.count &&
+	       log->epochs.entries[first + 1].start_position <= s->start_position)
+		first++;
+	c.epochs = log->epochs.entries + first;
+	while (first + c.epochs_count < log->epochs.count &&
+	       c.epochs[c.epochs_count].leader_epoch <= s->leader_epoch)
+		c.epochs_count++;
+	if (hfb_checkpoint_save(log->store->env, log->folder, &c, &err) < 0)
+		hfb_helper_trouble(log, &err);	/* the one before still stands */
+	else
+		log->checkpoint_start = s->start_position;
+	free(s);
+	hfb_retention_leave(log);
+	__atomic_store_n(&log->checkpoint_tried, log->checkpoint_tried + 1, __ATOMIC_RELEASE);
+	hfb_helper_mail(log);
+}
+
+/* Files. ------------------------------------------------------------------------------ */
+
+void
+hfb_retention_open(struct hfb_log *log, uint64_t now_ns)
+{
+	const struct hfb_table *table = log->table.current;
+
+	for (uint32_t i = 0; i < table->count; i++) {
+		struct hfb_segment *s = table->segments[i];
+		struct hfb_err err;
+		int fd;
+
+		if (__atomic_exchange_n(&s->open_wanted, 0, __ATOMIC_ACQUIRE) == 0 || s->fd >= 0)
+			continue;
+		fd = hfb_segment_open(log->store->env, log->folder, s->base_position, &s->direct,
+				      &err);
+		if (fd < 0)
+			hfb_helper_trouble(log, &err);
+		s->used_ns = now_ns;
+		__atomic_store_n(&s->open_error, fd < 0 ? fd : 0, __ATOMIC_RELEASE);
+		__atomic_store_n(&s->fd, fd < 0 ? -1 : fd, __ATOMIC_SEQ_CST);
+	}
+	hfb_helper_mail(log);
+}
+
+static void
+file_close_idle(struct hfb_log *log, struct hfb_segment *s, uint64_t now_ns)
+{
+	int fd = s->fd;
+
+	if (!s->sealed || fd < 0)
+		return;
+	if (__atomic_load_n(&s->reads, __ATOMIC_SEQ_CST) != 0) {
+		s->used_ns = now_ns;
+		return;
+	}
+	if (now_ns < s->used_ns + HFB_FILE_IDLE_NS)
+		return;
+	/* seq_cst: a core that did not see -1 is seen here by its count */
+	__atomic_store_n(&s->fd, -1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&s->reads, __ATOMIC_SEQ_CST) != 0) {
+		__atomic_store_n(&s->fd, fd, __ATOMIC_SEQ_CST);
+		s->used_ns = now_ns;
+		/* one that saw -1 meanwhile waits for mail */
+		hfb_helper_mail(log);
+		return;
+	}
+	hfb_env_close(log->store->env, fd);
+}
+
+void
+hfb_retention_indexes(struct hfb_log *log)
+{
+	const struct hfb_table *table = log->table.current;
+
+	if (__atomic_exchange_n(&log->index_wanted, 0, __ATOMIC_ACQUIRE) == 0)
+		return;
+	for (uint32_t i = 0; i < table->count; i++) {
+		struct hfb_segment *s = table->segments[i];
+		struct hfb_index *index;
+		char path[HFB_PATH_MAX];
+		struct hfb_err err;
+
+		if (__atomic_exchange_n(&s->index_wanted, 0, __ATOMIC_RELAXED) == 0 ||
+		    s->index != NULL)
+			continue;
+		if (hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") < 0)
+			continue;
+		if (hfb_index_load(log->store->env, path, s->base_position, &index, NULL, &err) < 0) {
+			hfb_helper_trouble(log, &err);
+			continue;
+		}
+		/* pairs with the acquire in look-ups */
+		__atomic_store_n(&s->index, index, __ATOMIC_RELEASE);
+	}
+}
+
+/* Dropping. ---------------------------------------------------------------------------- */
+
+/* Segments from the oldest on that retention lets go. The last one always stays. */
+static uint32_t
+expired_count(const struct hfb_log *log, const struct hfb_table *table, uint64_t now_ns)
+{
+	uint64_t bytes = __atomic_load_n(&log->retention_bytes, __ATOMIC_RELAXED);
+	uint64_t ns = __atomic_load_n(&log->retention_ns, __ATOMIC_RELAXED);
+	uint64_t end = __atomic_load_n(&log->positions->durable.position, __ATOMIC_ACQUIRE);
+	uint32_t n = 0;
+
+	while (n + 1 < table->count && table->segments[n]->sealed) {
+		const struct hfb_segment *s = table->segments[n];
+		uint64_t next = table->segments[n + 1]->base_position;
+		bool much = bytes > 0 && end >= next && end - next >= bytes;
+		bool old = ns > 0 && s->last_timestamp_ns < now_ns &&
+			   now_ns - s->last_timestamp_ns > ns;
+
+		if (!much && !old)
+			break;
+		n++;
+	}
+	return n;
+}
+
+/* Those below the published start leave the table. */
+static void
+drop_below_start(struct hfb_log *log)
+{
+	uint64_t start = __atomic_load_n(&log->positions->start.position, __ATOMIC_ACQUIRE);
+	const struct hfb_table *table = log->table.current;
+	uint32_t n = 0;
+
+	while (n < table->count && table->segments[n]->sealed &&
+	       table->segments[n]->base_position + table->segments[n]->capacity_bytes <= start)
+		n++;
+	if (n == 0)
+		return;
+	if (log->leaving_count + n > log->leaving_max) {
+		uint32_t max = log->leaving_count + n + 16;
+		struct hfb_segment **more =
+			realloc(log->leaving, max * sizeof(struct hfb_segment *));
+
+		if (more == NULL)
+			return;
+		log->leaving = more;
+		log->leaving_max = max;
+	}
+	memcpy(log->leaving + log->leaving_count, table->segments,
+	       n * sizeof(struct hfb_segment *));
+	if (hfb_table_drop(&log->table, n) == 0)
+		log->leaving_count += n;
+}
+
+static void
+segment_gone(struct hfb_log *log, struct hfb_segment *s)
+{
+	struct hfb_env *env = log->store->env;
+	char path[HFB_PATH_MAX];
+
+	if (hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") == 0)
+		hfb_env_unlink(env, path);
+	if (log->retired_count < HFB_RETIRED_MAX &&
+	    s->capacity_bytes == __atomic_load_n(&log->positions->segment_bytes, __ATOMIC_RELAXED)) {
+		struct hfb_retired *r = &log->retired[log->retired_count++];
+
+		r->base_position = s->base_position;
+		r->capacity_bytes = s->capacity_bytes;
+		r->generation = s->generation;
+	} else if (hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".seg") ==
+		   0) {
+		hfb_env_unlink(env, path);
+	}
+	hfb_segment_free(env, s);
+}
+
+void
+hfb_retention_leave(struct hfb_log *log)
+{
+	uint32_t kept = 0;
+
+	drop_below_start(log);
+	if (!hfb_table_tidy(&log->table))
+		return;
+	for (uint32_t i = 0; i < log->leaving_count; i++) {
+		struct hfb_segment *s = log->leaving[i];
+
+		/* pairs with the release in read_finish() */
+		if (__atomic_load_n(&s->reads, __ATOMIC_ACQUIRE) != 0 ||
+		    s->base_position + s->capacity_bytes > log->checkpoint_start)
+			log->leaving[kept++] = s;
+		else
+			segment_gone(log, s);
+	}
+	log->leaving_count = kept;
+}
+
+void
+hfb_retention_round(struct hfb_log *log, uint64_t now_ns)
+{
+	const struct hfb_table *table;
+	uint32_t n;
+
+	hfb_retention_leave(log);
+	hfb_retention_indexes(log);
+	table = log->table.current;
+	for (uint32_t i = 0; i < table->count; i++)
+		file_close_idle(log, table->segments[i], now_ns);
+	n = expired_count(log, table, now_ns);
+	if (n == 0 || table->segments[n]->base_position <= log->retire_to)
+		return;
+	__atomic_store_n(&log->retire_offset, table->segments[n - 1]->end_offset, __ATOMIC_RELAXED);
+	/* pairs with the acquire in log_mail() */
+	__atomic_store_n(&log->retire_to, table->segments[n]->base_position, __ATOMIC_RELEASE);
+	hfb_helper_mail(log);
+}

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+#include "crc32c.h"
+#include "env.h"
+#include "file.h"
+#include "recover.h"
+#include "store_private.h"
+#include "units.h"
+#include "uuid.h"
+
+#define RING_DEFAULT (16u * HFB_MIB)
+#define SEGMENT_DEFAULT (64u * HFB_MIB)
+#define DEDUP_WINDOW_DEFAULT_NS 3600000000000ull
+
+#define EPOCH_MAGIC 0x00314f5045424648ull	/* "HFBEPO1\0" */
+struct epoch_file {
+	uint64_t magic;
+	uint32_t version, incompatible;
+	uint32_t leader_epoch;
+	uint32_t crc;			/* crc32c of the bytes before it */
+};
+
+/* What the device under the folder does on a write; unknown is treated as the worst. */
+static bool
+device_writes_through(dev_t dev)
+{
+	/* a partition has no queue of its own */
+	static const char *const queues[] = { "queue", "../queue" };
+	bool through = false, fua = false;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		char path[128], text[32] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/write_cache", major(dev),
+			 minor(dev), queues[i]);
+		file = fopen(path, "re");
+		if (file == NULL)
+			continue;
+		through = fgets(text, sizeof(text), file) != NULL &&
+			  strncmp(text, "write through", 13) == 0;
+		fclose(file);
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/fua", major(dev), minor(dev),
+			 queues[i]);
+		file = fopen(path, "re");
+		if (file != NULL) {
+			fua = fgets(text, sizeof(text), file) != NULL && text[0] == '1';
+			fclose(file);
+		}
+		break;
+	}
+	return through || fua;
+}
+
+/*
+ * Does one fdatasync flush the device whatever its file has to write? True of
+ * ext4 and xfs, whose sync always ends with a flush of the device when the
+ * journal did not send one; of others we do not claim it.
+ */
+static bool
+flush_covers(const char *path)
+{
+	struct statfs st;
+
+	return statfs(path, &st) == 0 &&
+	       ((uint32_t)st.f_type == 0xef53u || (uint32_t)st.f_type == 0x58465342u);
+}
+
+static int
+sync_choose(struct hfb_store *store, struct hfb_err *err)
+{
+	struct stat st;
+
+	store->flush_covers = flush_covers(store->data_dir);
+	switch (store->config.sync) {
+	case HFB_SYNC_DSYNC:
+		store->flush_covers = false;
+		return 0;
+	case HFB_SYNC_FDATASYNC:
+		if (!store->flush_covers)
+			return hfb_err_set(err, -EINVAL, "%s: sync mode fdatasync is for ext4 and xfs"
+					   " only, use auto or dsync", store->data_dir);
+		store->group_always = true;
+		return 0;
+	case HFB_SYNC_AUTO:
+		if (stat(store->data_dir, &st) < 0 || device_writes_through(st.st_dev))
+			store->flush_covers = false;
+		return 0;
+	}
+	return hfb_err_set(err, -EINVAL, "unknown sync mode %d", (int)store->config.sync);
+}
+
+static int
+folder_make(struct hfb_env *env, const char *path, struct hfb_err *err)
+{
+	char part[HFB_PATH_MAX];
+	size_t size = strlen(path);
+
+	if (size == 0 || size >= sizeof(part) - 512)
+		return hfb_err_set(err, -ENAMETOOLONG, "%s: data folder's path too long", path);
+	for (size_t at = 1; at <= size; at++) {
+		int r;
+
+		if (path[at] != '/' && path[at] != '\0')
+			continue;
+		memcpy(part, path, at);
+		part[at] = '\0';
+		r = hfb_env_mkdir(env, part, 0755);
+		/* what is there may be in a read-only parent: opening the lock will tell */
+		if (r < 0 && r != -EEXIST && r != -EROFS && r != -EACCES && r != -EPERM)
+			return hfb_err_set(err, r, "%s: %s, see --data", part, strerror(-r));
+	}
+	return 0;
+}
+
+/* Each ring and each open segment is a file. */
+static void
+files_raise(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+int
+hfb_store_open(const struct hfb_store_config *config, struct hfb_env *env,
+	       struct hfb_store **ret_store, struct hfb_err *err)
+{
+	struct hfb_store *store = calloc(1, sizeof(*store));
+	char path[HFB_PATH_MAX];
+	size_t size;
+	int r;
+
+	if (store == NULL)
+		return hfb_err_set(err, -ENOMEM, "no memory for the store");
+	store->env = env != NULL ? env : hfb_env_real();
+	store->config = *config;
+	store->lock_fd = store->wake_fd = -1;
+	pthread_mutex_init(&store->lock, NULL);
+	if (store->config.ring_bytes_default == 0)
+		store->config.ring_bytes_default = RING_DEFAULT;
+	if (store->config.segment_bytes_default == 0)
+		store->config.segment_bytes_default = SEGMENT_DEFAULT;
+	if (store->config.dedup_window_ns == 0)
+		store->config.dedup_window_ns = DEDUP_WINDOW_DEFAULT_NS;
+	store->data_dir = strdup(config->data_dir);
+	store->zeros = aligned_alloc(HFB_BLOCK_BYTES, HFB_ZEROS_BYTES);
+	store->block = aligned_alloc(HFB_BLOCK_BYTES, HFB_BLOCK_BYTES);
+	if (store->data_dir == NULL || store->zeros == NULL || store->block == NULL) {
+		r = hfb_err_set(err, -ENOMEM, "no memory for the store");
+		goto fail;
+	}
+	memset(store->zeros, 0, HFB_ZEROS_BYTES);
+	store->config.data_dir = store->data_dir;
+	for (size = strlen(store->data_dir); size > 1 && store->data_dir[size - 1] == '/'; size--)
+		store->data_dir[size - 1] = '\0';
+	r = folder_make(store->env, store->data_dir, err);
+	if (r < 0)
+		goto fail;
+	snprintf(path, sizeof(path), "%s/lock", store->data_dir);
+	store->lock_fd = hfb_env_open(store->env, path, O_RDWR | O_CREAT, 0644);
+	if (store->lock_fd < 0) {
+		r = hfb_err_set(err, store->lock_fd, "%s: %s, see --data", path,
+				strerror(-store->lock_fd));
+		goto fail;
+	}
+	r = hfb_env_lock(store->env, store->lock_fd);
+	if (r < 0) {
+		hfb_err_set(err, r, r == -EBUSY ? "%s: another hfbusd uses this data folder, stop it"
+						  " or choose another by --data" :
+						  "%s: cannot be locked",
+			    store->data_dir);
+		goto fail;
+	}
+	r = sync_choose(store, err);
+	if (r < 0)
+		goto fail;
+	files_raise();
+	r = hfb_helper_start(store, err);
+	if (r < 0)
+		goto fail;
+	*ret_store = store;
+	return 0;
+
+fail:
+	hfb_store_close(store);
+	return r;
+}
+
+void
+hfb_store_close(struct hfb_store *store)
+{
+	if (store == NULL)
+		return;
+	hfb_helper_stop(store);
+	hfb_env_close(store->env, store->lock_fd);
+	pthread_mutex_destroy(&store->lock);
+	free(store->block);
+	free(store->zeros);
+	free(store->data_dir);
+	free(store);
+}
+
+/* Partitions on disk. -------------------------------------------------------------- */
+
+struct scan {
+	struct hfb_store *store;
+	void (*each)(void *arg, const char *topic, struct hfb_uuid uuid, uint32_t partition);
+	void *arg;
+	const char *topic;
+	struct hfb_uuid uuid;
+	const char *folder;
+	int error;
+};
+
+static void
+scan_partition(void *arg, const char *name, bool is_folder)
+{
+	struct scan *scan = arg;
+	uint64_t partition;
+
+	if (is_folder && hfb_number_parse(name, &partition) == 0 &&
+	    partition < HFB_TOPIC_PARTITIONS_MAX)
+		scan->each(scan->arg, scan->topic, scan->uuid, (uint32_t)partition);
+}
+
+static void
+scan_below(struct scan *scan, const char *name, hfb_env_entry each)
+{
+	const char *folder = scan->folder;
+	char path[HFB_PATH_MAX];
+	int r;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", folder, name) >= sizeof(path))
+		return;
+	scan->folder = path;
+	r = hfb_env_list(scan->store->env, path, each, scan);
+	scan->folder = folder;
+	if (r < 0 && r != -ENOENT && scan->error == 0)
+		scan->error = r;
+}
+
+static void
+scan_uuid(void *arg, const char *name, bool is_folder)
+{
+	struct scan *scan = arg;
+
+	if (is_folder && hfb_uuid_parse(name, &scan->uuid) == 0)
+		scan_below(scan, name, scan_partition);
+}
+
+static void
+scan_topic(void *arg, const char *name, bool is_folder)
+{
+	struct scan *scan = arg;
+
+	if (!is_folder)
+		return;
+	scan->topic = name;
+	scan_below(scan, name, scan_uuid);
+}
+
+int
+hfb_store_scan(struct hfb_store *store,
+	       void (*each)(void *arg, const char *topic, struct hfb_uuid uuid, uint32_t partition),
+	       void *arg, struct hfb_err *err)
+{
+	struct scan scan = { .store = store, .each = each, .arg = arg, .folder = store->data_dir };
+
+	scan_below(&scan, "topics", scan_topic);
+	if (scan.error < 0)
+		return hfb_err_set(err, scan.error, "%s/topics: %s", store->data_dir,
+				   strerror(-scan.error));
+	return 0;
+}
+
+/* The leader epoch. ------------------------------------------------------------------ */
+
+struct epoch_search {
+	struct hfb_store *store;
+	uint32_t highest;
+	int error;
+	struct hfb_err *err;
+};
+
+static void
+epoch_of_partition(void *arg, const char *topic, struct hfb_uuid uuid, uint32_t partition)
+{
+	struct epoch_search *search = arg;
+	struct hfb_recover_config config = { .topic = uuid, .partition = partition };
+	struct hfb_recovered recovered;
+	char folder[HFB_PATH_MAX], text[HFB_UUID_TEXT_BYTES];
+
+	hfb_uuid_format(&uuid, text);
+	if (search->error < 0 ||
+	    (size_t)snprintf(folder, sizeof(folder), "%s/topics/%s/%s/%u", search->store->data_dir,
+			     topic, text, partition) >= sizeof(folder))
+		return;
+	config.folder = folder;
+	search->error = hfb_recover(search->store->env, &config, &recovered, search->err);
+	if (search->error < 0)
+		return;
+	if (recovered.leader_epoch > search->highest)
+		search->highest = recovered.leader_epoch;
+	hfb_recovered_fini(&recovered);
+}
+
+/* 0 and the epoch of the file, -ENOENT, -EBADMSG. */
+static int
+epoch_load(struct hfb_store *store, const char *path, uint32_t *ret_epoch, struct hfb_err *err)
+{
+	struct epoch_file file;
+	size_t size = 0;
+	void *bytes;
+	int r = hfb_file_load(store->env, path, sizeof(file), &bytes, &size, err);
+
+	if (r == -EFBIG)
+		return -EBADMSG;
+	if (r < 0)
+		return r;
+	if (size == sizeof(file))
+		memcpy(&file, bytes, sizeof(file));
+	free(bytes);
+	if (size != sizeof(file) || file.magic != EPOCH_MAGIC || file.version != 1 ||
+	    file.incompatible != 0 ||
+	    file.crc != hfb_crc32c(0, &file, offsetof(struct epoch_file, crc)))
+		return -EBADMSG;
+	*ret_epoch = file.leader_epoch;
+	return 0;
+}
+
+int
+hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_err *err)
+{
+	struct epoch_search search = { .store = store, .err = err };
+	struct epoch_file file = { .magic = EPOCH_MAGIC, .version = 1 };
+	char path[HFB_PATH_MAX];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/epoch", store->data_dir);
+	r = epoch_load(store, path, &search.highest, err);
+	if (r == -ENOENT || r == -EBADMSG) {
+		/* Lost or damaged: the logs know. An epoch must never be used twice. */
+		r = hfb_store_scan(store, epoch_of_partition, &search, err);
+		if (r == 0)
+			r = search.error;
+	}
+	if (r < 0)
+		return r;
+	if (search.highest == UINT32_MAX)
+		return hfb_err_set(err, -EOVERFLOW, "%s: no leader epoch is left", path);
+	file.leader_epoch = search.highest + 1;
+	file.crc = hfb_crc32c(0, &file, offsetof(struct epoch_file, crc));
+	r = hfb_file_replace(store->env, path, &file, sizeof(file), err);
+	if (r == 0)
+		r = hfb_folder_sync(store->env, store->data_dir, err);
+	if (r < 0)
+		return r;
+	*ret_epoch = file.leader_epoch;
+	return 0;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store_private.h - inside storage: the data folder, its logs and the helper.
+ *
+ *	helper.c	wakes up, takes what cores ask, does it, mails them
+ *	prepare.c	segments and rings ahead of use
+ *	retention.c	seals, checkpoints, drops and recycles
+ *
+ * Threads: `lock` guards the lists and each log's `trouble`; the rest is written
+ *	    before the helper starts, or is the helper's.
+ */
+#ifndef HFB_STORE_PRIVATE_H
+#define HFB_STORE_PRIVATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "env.h"
+#include "log_private.h"
+#include "segment.h"
+#include "store.h"
+
+struct hfb_writer;
+
+#define HFB_RETRY_NS 100000000ull	/* a full disk is tried again after this */
+#define HFB_ROUND_NS 1000000000ull	/* retention, idle files */
+#define HFB_FILE_IDLE_NS 30000000000ull	/* a sealed segment's file is closed after this */
+
+struct hfb_store {
+	struct hfb_env *env;
+	char *data_dir;
+	struct hfb_store_config config;
+	int lock_fd;
+	bool flush_covers;	/* one flush makes all O_DIRECT overwrites durable here */
+	bool group_always;	/* plain writes and flushes even for few logs, as configured */
+	pthread_mutex_t lock;
+	struct hfb_log *logs;		/* under lock */
+	struct hfb_writer *writers;	/* under lock */
+	/* helper */
+	pthread_t thread;
+	bool running;
+	uint32_t stop;
+	int wake_fd;
+	uint64_t round_ns;		/* next retention round */
+	uint32_t retries;		/* logs with something to try again */
+	uint8_t *zeros;			/* HFB_ZEROS_BYTES */
+	uint8_t *block;			/* HFB_BLOCK_BYTES */
+};
+
+/* Any thread: there is something for the helper. */
+void hfb_store_wake(struct hfb_store *store);
+int hfb_helper_start(struct hfb_store *store, struct hfb_err *err);
+void hfb_helper_stop(struct hfb_store *store);
+
+/* Helper. ---------------------------------------------------------------------- */
+
+struct hfb_segment_place hfb_log_place(struct hfb_log *log);
+/* Tell the log's core to look at it. */
+void hfb_helper_mail(struct hfb_log *log);
+/* Keep @err for hfb_log_trouble(). */
+void hfb_helper_trouble(struct hfb_log *log, const struct hfb_err *err);
+
+/* prepare.c: make what is planned, the larger ring. */
+void hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns);
+void hfb_prepare_ring(struct hfb_log *log);
+
+/* retention.c */
+void hfb_retention_seal(struct hfb_log *log);
+void hfb_retention_memory(struct hfb_log *log);
+void hfb_retention_checkpoint(struct hfb_log *log);
+void hfb_retention_open(struct hfb_log *log, uint64_t now_ns);
+void hfb_retention_indexes(struct hfb_log *log);
+/* Once a round: what is too old or too much goes; idle files are closed. */
+void hfb_retention_round(struct hfb_log *log, uint64_t now_ns);
+/* Segments that left the table and nobody uses: recycled, unlinked. */
+void hfb_retention_leave(struct hfb_log *log);
+
+#endif

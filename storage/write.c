@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * write.c - from the ring to the file: forming writes, and what their completion
+ * makes durable.
+ *
+ *	durable <= synced <= written <= submitted <= position
+ *
+ * A write starts at a block and goes straight from the ring, whose bytes and the
+ * file's share their alignment. Its last block may be partial; that block is
+ * written again as it fills, never while a write of it is in flight. Only a
+ * write that ends with a block lets another follow at once.
+ *
+ * Two ways to sync. Each write with DSYNC: least latency, for few logs. Or plain
+ * writes of all, then one flush of the device: for many. A log changes its way
+ * only while nothing of it is in flight or unsynced.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "assert.h"
+#include "store_private.h"
+#include "writer_private.h"
+
+#define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
+#define BLOCK_UP(x) BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
+
+/* While a write is in flight the next one waits until it is worth its while. */
+#define PIPELINE_BYTES (128u * HFB_KIB)
+/* From here on a write ends with a block, so that the next need not wait for it. */
+#define ALIGNED_BYTES (64u * HFB_KIB)
+
+void
+hfb_write_fail(struct hfb_writer *writer, struct hfb_log *log)
+{
+	writer->stats.errors++;
+	if (log->failed)
+		return;
+	/* Final: what the device has of it is not known, and asking again may
+	 * answer with success that means nothing. The ring stays readable. */
+	log->failed = true;
+	log->advanced = true;
+	__atomic_store_n(&log->positions->state, HFB_PARTITION_FAILED, __ATOMIC_RELEASE);
+	hfb_log_limit_update(log);
+}
+
+/* Files whose log has moved on are the helper's from here. */
+static void
+plans_pop(struct hfb_writer *writer, struct hfb_log *log)
+{
+	bool sealed = false;
+
+	while (log->plan_head != log->plan_append &&
+	       hfb_log_plan(log, log->plan_head)->end <= log->durable) {
+		struct hfb_segment *segment = hfb_log_plan(log, log->plan_head)->bound;
+
+		if (segment->file_slot >= 0) {
+			hfb_env_io_file(writer->io, (uint32_t)segment->file_slot, -1);
+			writer->files.free[writer->files.free_count++] =
+				(uint16_t)segment->file_slot;
+			segment->file_slot = -1;
+		}
+		if (log->plan_write == log->plan_head)
+			log->plan_write++;
+		/* pairs with the acquire in the helper's seal */
+		__atomic_store_n(&log->plan_head, log->plan_head + 1, __ATOMIC_RELEASE);
+		sealed = true;
+	}
+	if (sealed) {
+		log->checkpoint_due = true;
+		hfb_log_ask(log, HFB_ASK_SEAL);
+	}
+}
+
+static void
+durable_to(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary mark)
+{
+	struct hfb_positions *p = log->positions;
+
+	if (mark.position <= log->durable)
+		return;
+	log->durable = mark.position;
+	log->durable_offset = mark.offset;
+	__atomic_store_n(&p->durable.offset, mark.offset, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->durable.position, mark.position, __ATOMIC_RELEASE);
+	if (log->commit_stage == HFB_STAGE_DURABLE) {
+		log->committed = mark.position;
+		log->committed_offset = mark.offset;
+		__atomic_store_n(&p->committed.offset, mark.offset, __ATOMIC_RELAXED);
+		__atomic_store_n(&p->committed.position, mark.position, __ATOMIC_RELEASE);
+	}
+	log->advanced = true;
+	plans_pop(writer, log);
+	hfb_log_limit_update(log);
+}
+
+static bool
+write_submit(struct hfb_writer *writer, struct hfb_write *w)
+{
+	struct hfb_io_op op = {
+		.kind = HFB_IO_WRITE,
+		.flags = w->dsync ? HFB_IO_DSYNC : 0,
+		.fd = w->fd,
+		.file_slot = w->file_slot,
+		.buffer_slot = w->buffer_slot,
+		.bytes = w->bytes,
+		.buffer = (void *)(uintptr_t)w->memory,
+		.offset = w->file_offset,
+		.user_data = (uintptr_t)w | HFB_OP_WRITE,
+	};
+
+#ifdef HFB_BUG_ACK_BEFORE_SYNC
+	op.flags = 0;	/* tests only: completion of an unsynced write counts as durable */
+#endif
+	if (!hfb_env_io_prepare(writer->io, &op)) {
+		w->state = HFB_WRITE_WAITS;
+		return false;
+	}
+	w->state = HFB_WRITE_FLIES;
+	writer->in_flight++;
+	if (w->log->group)
+		writer->group_in_flight++;
+	writer->stats.writes++;
+	writer->stats.write_bytes += w->bytes;
+	return true;
+}
+
+static void
+file_register(struct hfb_writer *writer, struct hfb_segment *segment)
+{
+	uint16_t slot;
+
+	if (segment->file_slot >= 0 || writer->files.free_count == 0)
+		return;
+	slot = writer->files.free[writer->files.free_count - 1];
+	if (hfb_env_io_file(writer->io, slot, segment->fd) < 0) {
+		writer->files.free_count = 0;	/* refused once, refused always */
+		writer->stats.unregistered++;
+		return;
+	}
+	writer->files.free_count--;
+	segment->file_slot = slot;
+}
+
+/* The segment that holds `submitted`, once the helper has made it. */
+static struct hfb_segment *
+write_segment(struct hfb_writer *writer, struct hfb_log *log)
+{
+	struct hfb_plan *plan = hfb_log_plan(log, log->plan_write);
+
+	if (log->submitted == plan->end) {
+		log->plan_write++;
+		if (log->plan_write == log->plan_tail)
+			return NULL;
+		plan = hfb_log_plan(log, log->plan_write);
+	}
+	if (plan->bound == NULL) {
+		struct hfb_segment *made = __atomic_load_n(&plan->segment, __ATOMIC_ACQUIRE);
+
+		if (made == NULL)
+			return NULL;
+		hfb_log_plan_bind(log, plan, made);
+	}
+	file_register(writer, plan->bound);
+	return plan->bound;
+}
+
+uint32_t
+hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
+{
+	const uint64_t ring_bytes = log->ring_mask + 1;
+	uint32_t formed = 0;
+
+	if (log->failed)
+		return 0;
+	for (uint32_t i = 0; i < log->writes_count; i++) {
+		struct hfb_write *w = &log->writes[(log->writes_head + i) % HFB_WRITES_MAX];
+
+		if (w->state != HFB_WRITE_WAITS)
+			continue;
+		/* slots may have changed hands meanwhile */
+		w->file_slot = w->buffer_slot = -1;
+		if (!write_submit(writer, w))
+			return formed;
+	}
+	while (log->writes_count < HFB_WRITES_MAX && log->submitted != log->position) {
+		uint64_t from = BLOCK_DOWN(log->submitted), end = log->position, most;
+		struct hfb_segment *segment;
+		struct hfb_write *w;
+
+		if (log->writes_count > 0 &&
+		    (from != log->submitted || end - from < PIPELINE_BYTES))
+			break;
+		segment = write_segment(writer, log);
+		if (segment == NULL)
+			break;
+		if (log->writes_count == 0 && log->written == log->synced)
+			log->group = group && segment->direct;
+		/* One piece of ring, one segment, at most so long. */
+		most = ring_bytes - (from & log->ring_mask);
+		if (most > HFB_WRITE_BYTES_MAX)
+			most = HFB_WRITE_BYTES_MAX;
+		if (most > segment->base_position + segment->capacity_bytes - from)
+			most = segment->base_position + segment->capacity_bytes - from;
+		if (end > from + most)
+			end = from + most;
+		else if (log->writes_count > 0 || end - from > ALIGNED_BYTES)
+			end = BLOCK_DOWN(end);
+		/* Nobody has claimed what is behind the last batch: let the disk have zeros. */
+		if (end % HFB_BLOCK_BYTES != 0)
+			memset(log->ring + (end & log->ring_mask), 0, BLOCK_UP(end) - end);
+
+		w = &log->writes[(log->writes_head + log->writes_count) % HFB_WRITES_MAX];
+		w->log = log;
+		w->memory = log->ring + (from & log->ring_mask);
+		w->file_offset = HFB_SEGMENT_HEADER_BYTES + (from - segment->base_position);
+		w->end = end;
+		w->bytes = (uint32_t)(BLOCK_UP(end) - from);
+		w->fd = segment->fd;
+		w->file_slot = segment->file_slot;
+		w->buffer_slot = log->ring_now->buffer_slot;
+		w->dsync = !log->group;
+		w->retried = false;
+		log->submitted_mark = hfb_log_marks_take(log, end, log->submitted_mark);
+		w->mark = log->submitted_mark;
+		log->submitted = end;
+		log->writes_count++;
+		formed++;
+		if (!write_submit(writer, w))
+			break;
+	}
+	return formed;
+}
+
+void
+hfb_write_done(struct hfb_writer *writer, struct hfb_write *w, int32_t result)
+{
+	struct hfb_log *log = w->log;
+
+	writer->in_flight--;
+	if (log->group)
+		writer->group_in_flight--;
+	if (result >= 0 && (uint32_t)result < w->bytes) {
+		uint32_t whole = (uint32_t)result & ~(HFB_BLOCK_BYTES - 1);
+
+		writer->stats.short_writes++;
+		if (!w->retried) {
+			w->retried = true;
+			w->memory += whole;
+			w->file_offset += whole;
+			w->bytes -= whole;
+			w->file_slot = w->buffer_slot = -1;
+			write_submit(writer, w);
+			return;
+		}
+		result = -EIO;
+	}
+	if (result < 0)
+		hfb_write_fail(writer, log);
+	w->state = HFB_WRITE_DONE;
+	while (log->writes_count > 0) {
+		w = &log->writes[log->writes_head];
+		if (w->state == HFB_WRITE_WAITS && log->failed)
+			w->state = HFB_WRITE_DONE;
+		if (w->state != HFB_WRITE_DONE)
+			break;
+		w->state = HFB_WRITE_FREE;
+		log->writes_head = (log->writes_head + 1) % HFB_WRITES_MAX;
+		log->writes_count--;
+		if (log->failed)
+			continue;
+		log->written = w->end;
+		log->written_mark = w->mark;
+	}
+	if (!log->group && !log->failed) {
+		log->synced = log->written;
+		durable_to(writer, log, log->written_mark);
+	}
+}
+
+/*
+ * One flush for all logs with plain writes behind them. It is sent through one
+ * file, and covers the others since their blocks were allocated, written and
+ * synced when their segments were made: nothing but the device's cache stands
+ * between a completed overwrite and the medium, and ext4 and xfs flush that
+ * cache on every fdatasync (store.c uses this way on no others).
+ */
+void
+hfb_write_flush_start(struct hfb_writer *writer)
+{
+	struct hfb_io_op op = { .kind = HFB_IO_FLUSH, .fd = -1, .file_slot = -1,
+				.buffer_slot = -1, .user_data = HFB_OP_FLUSH };
+	uint32_t waiting = 0;
+
+	if (writer->flush_in_flight)
+		return;
+	for (uint32_t i = 0; i < writer->active_count; i++) {
+		const struct hfb_log *log = writer->active[i];
+
+		if (log->group && !log->failed && log->written != log->synced) {
+			waiting++;
+			if (op.fd < 0)
+				op.fd = hfb_log_plan((struct hfb_log *)(uintptr_t)log,
+						     log->plan_head)->bound->fd;
+		}
+	}
+	/* Let it cover as many as may be without making the first ones wait for all. */
+	if (waiting == 0 || (writer->group_in_flight > waiting))
+		return;
+	if (!hfb_env_io_prepare(writer->io, &op))
+		return;
+	writer->in_flight++;
+	writer->flush_in_flight = true;
+	writer->stats.syncs++;
+	for (uint32_t i = 0; i < writer->active_count; i++) {
+		struct hfb_log *log = writer->active[i];
+
+		log->flush_armed = log->group && !log->failed && log->written != log->synced;
+		log->flush_end = log->written;
+		log->flush_mark = log->written_mark;
+	}
+}
+
+void
+hfb_write_flush_done(struct hfb_writer *writer, int32_t result)
+{
+	writer->in_flight--;
+	writer->flush_in_flight = false;
+	for (uint32_t i = 0; i < writer->active_count; i++) {
+		struct hfb_log *log = writer->active[i];
+
+		if (!log->flush_armed)
+			continue;
+		log->flush_armed = false;
+		if (result < 0) {
+			hfb_write_fail(writer, log);
+			continue;
+		}
+		if (log->failed)
+			continue;
+		log->synced = log->flush_end;
+		durable_to(writer, log, log->flush_mark);
+	}
+}

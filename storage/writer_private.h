@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * writer_private.h - inside storage: a core's writer.
+ *
+ * Threads: the core, but for the two rings to and from the helper.
+ */
+#ifndef HFB_WRITER_PRIVATE_H
+#define HFB_WRITER_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "env.h"
+#include "log_private.h"
+#include "spsc.h"
+#include "writer.h"
+
+#define HFB_READS_MAX 64u		/* in flight or waiting for a file, a core */
+#define HFB_FILE_SLOTS 256u		/* registered files */
+#define HFB_BUFFER_SLOTS 64u		/* registered rings */
+#define HFB_QUEUE_DEPTH 64u
+
+/* The low bits of an operation's user data. */
+#define HFB_OP_WRITE 0u
+#define HFB_OP_READ 1u
+#define HFB_OP_FLUSH 2u
+#define HFB_OP_MASK 7u
+
+struct hfb_read_op {
+	struct hfb_read *read;		/* NULL = free */
+	struct hfb_log *log;
+	struct hfb_segment *segment;
+	uint64_t aligned;		/* position of the buffer's first byte */
+	uint64_t limit;			/* valid bytes end here */
+	uint32_t bytes;
+	bool parked;			/* its file is being opened */
+} __attribute__((aligned(8)));
+
+struct hfb_slots {
+	uint32_t count, free_count;
+	uint16_t free[HFB_FILE_SLOTS];
+};
+
+struct hfb_writer {
+	struct hfb_store *store;
+	struct hfb_io *io;
+	uint64_t now_ns;
+	uint64_t yield_tsc, yielded_tsc;
+	uint32_t active_count, logs_count, logs_max;
+	uint32_t in_flight;		/* operations */
+	uint32_t group_in_flight;	/* writes that a flush must follow */
+	uint32_t parked_count;
+	bool enabled, isolated;
+	bool wake_helper;
+	bool flush_in_flight;
+	bool buffers_refused;
+	void (*advanced)(void *arg, struct hfb_log *log);
+	void *arg;
+	struct hfb_dedup_pool *dedup_pool;
+	void *dedup_memory;
+	struct hfb_slots files, buffers;
+	struct hfb_writer_stats stats;
+	struct hfb_read_op reads[HFB_READS_MAX];
+	struct hfb_spsc *to_helper;	/* struct hfb_log * */
+	struct hfb_spsc *from_helper;
+	struct hfb_writer *next;	/* the store's list, under its lock */
+	struct hfb_log *active[];
+};
+
+/* Look after @log at the next poll. */
+static inline void
+hfb_writer_activate(struct hfb_writer *writer, struct hfb_log *log)
+{
+	if (log->active)
+		return;
+	log->active = true;
+	log->active_at = writer->active_count;
+	writer->active[writer->active_count++] = log;
+}
+
+/* read.c, owner core. */
+void hfb_read_done(struct hfb_writer *writer, struct hfb_read_op *op, int32_t result);
+void hfb_read_unpark(struct hfb_writer *writer, struct hfb_log *log);
+
+/* write.c, owner core: form and complete the writes of one log. */
+uint32_t hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group);
+void hfb_write_done(struct hfb_writer *writer, struct hfb_write *write, int32_t result);
+void hfb_write_flush_start(struct hfb_writer *writer);
+void hfb_write_flush_done(struct hfb_writer *writer, int32_t result);
+void hfb_write_fail(struct hfb_writer *writer, struct hfb_log *log);
+
+#endif
