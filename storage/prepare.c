@@ -79,7 +79,7 @@ hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns)
 	/* pairs with the release in hfb_log_plan_next() */
 	while (log->plan_made != __atomic_load_n(&log->plan_tail, __ATOMIC_ACQUIRE)) {
 		struct hfb_plan *plan = hfb_log_plan(log, log->plan_made);
-		struct hfb_segment *segment;
+		struct hfb_segment *segment = NULL;
 		struct hfb_err err;
 		int r = segment_prepare(log, plan, &segment, &err);
 

@@ -274,7 +274,6 @@ log_detaching(struct hfb_writer *writer, struct hfb_log *log)
 			log->detach = HFB_DETACH_LET_GO;
 		return;
 	case HFB_DETACH_LET_GO:
-		log_checkpoint(log);
 		if (log->reads_count > 0 || log->memory_asked || log->checkpoint_under_way)
 			return;
 		if (!log->let_go_asked) {
@@ -569,13 +568,12 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 		struct hfb_log *log = writer->active[i];
 
 		log->claim_bytes = 0;
+		log_checkpoint(log);
 		if (log->detach != HFB_ATTACHED)
 			log_detaching(writer, log);
 		if (log->detach == HFB_DETACHED)
 			continue;
 		work += log_publish(log);
-		if (log->detach != HFB_DETACH_LET_GO)
-			log_checkpoint(log);
 		ring_consider(writer, log);
 		pending += log->submitted != log->position;
 	}
