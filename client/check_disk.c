@@ -117,10 +117,11 @@ cache(struct hfb_check_list *list, const char *disk)
 		      "%s: %s, FUA %s: writes are synced by %s", disk,
 		      *write_cache ? write_cache : "unknown cache", has_fua ? "yes" : "no",
 		      !back || has_fua ? "RWF_DSYNC" : "one fdatasync a group");
-	if (strcmp(rotational, "1") == 0)
+	/* virtio says 1 whatever is behind it */
+	if (strcmp(rotational, "1") == 0 && strncmp(disk, "vd", 2) != 0)
 		hfb_check_add(list, "disk-kind", HFB_CHECK_WARN,
-			      "a flash disk acks durable events a hundred times sooner (virtual disks say "
-			      "rotational wrongly: then ignore this)", "%s says it rotates", disk);
+			      "a flash disk acks durable events a hundred times sooner",
+			      "%s says it rotates", disk);
 }
 
 static int

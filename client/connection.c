@@ -576,6 +576,13 @@ hfb_connection_resolve(struct hfb_bus *bus, const char *topic, uint32_t partitio
 	memcpy(ask.name, topic, strlen(topic) + 1);
 	r = hfb_connection_ask(bus, HFB_IPC_TOPIC_GET, &ask, sizeof(ask), &answer, &size, NULL, 0,
 			       NULL, err);
+	if (r == -EINVAL && partition > 0) {
+		/* beyond the last: ask how many there are, to say so */
+		ask.first_partition = 0;
+		size = sizeof(answer);
+		r = hfb_connection_ask(bus, HFB_IPC_TOPIC_GET, &ask, sizeof(ask), &answer, &size, NULL,
+				       0, NULL, err);
+	}
 	if (r < 0)
 		return r;
 	if (size < sizeof(answer.head))

@@ -291,7 +291,8 @@ attach_again(struct hfb_sub *sub, struct hfb_err *err)
 		return hfb_err_set(err, -ESTALE, "topic %s was deleted and made again", sub->topic);
 	sub->handle = address.handle;
 	r = lookup(sub, HFB_FROM_PLACE, sub->position, &answer, err);
-	if (r == -ENOTCONN || r == -ETIMEDOUT || r == -EAGAIN)
+	/* ENOENT: the topic is there, its partition not yet */
+	if (r == -ENOTCONN || r == -ETIMEDOUT || r == -EAGAIN || r == -ENOENT)
 		return HFB_SOURCE_NONE;
 	if (r < 0)
 		return r;
@@ -304,6 +305,8 @@ attach_again(struct hfb_sub *sub, struct hfb_err *err)
 	l->attach_ns = 0;
 	l->generation = sub->bus->generation;
 	sub->stats.reconnects++;
+	if (answer.code == HFB_WIRE_AT_END && answer.place.position < sub->position)
+		answer.code = HFB_WIRE_TRUNCATED;	/* beyond all there is: it was cut off */
 	switch (answer.code) {
 	case HFB_WIRE_TRUNCATED:
 		return truncated(sub, &answer.place);
@@ -586,7 +589,11 @@ hfb_sub_local_open(struct hfb_sub *sub, const struct hfb_sub_config *config, str
 	r = lookup(sub, (uint16_t)config->from, value, &answer, err);
 	if (r < 0)
 		return r;
-	if (config->from == HFB_SUB_PLACE && answer.code == HFB_WIRE_OK)
+	if (config->from == HFB_SUB_PLACE && answer.code == HFB_WIRE_AT_END &&
+	    answer.place.position < sub->position)
+		answer.code = HFB_WIRE_TRUNCATED;
+	if (config->from == HFB_SUB_PLACE &&
+	    (answer.code == HFB_WIRE_OK || answer.code == HFB_WIRE_AT_END))
 		return 0;
 	if (answer.code == HFB_WIRE_TRUNCATED || answer.code == HFB_WIRE_BELOW_START) {
 		/* told as the first item */
@@ -597,7 +604,7 @@ hfb_sub_local_open(struct hfb_sub *sub, const struct hfb_sub_config *config, str
 				sub->offset = config->value;
 			return 0;
 		}
-	} else if (answer.code != HFB_WIRE_OK) {
+	} else if (answer.code != HFB_WIRE_OK && answer.code != HFB_WIRE_AT_END) {
 		return hfb_err_set(err, -EPROTO, "hfbusd answers code %u to where to begin",
 				   answer.code);
 	}
