@@ -45,6 +45,7 @@ struct hfb_udp_source {
 	uint64_t down_since_ns, reopen_ns;
 	uint64_t retried_at;
 	uint64_t damage_from;		/* searching behind a bad batch; all ones = no */
+	uint64_t corrupt_from, corrupt_to; /* the broker cannot serve these; 0, 0 = none */
 };
 
 static void
@@ -169,6 +170,12 @@ state_take(struct hfb_sub *sub, const struct hfb_frame_read_state *state, uint64
 		hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0, NULL);
 		return HFB_SOURCE_MARK;
 	case HFB_WIRE_CORRUPT:
+		/* told again when we seek there, should something before it be missing yet */
+		if (state->position - 8ull * state->skipped_words == u->pieces.contiguous) {
+			u->corrupt_from = u->pieces.contiguous;
+			u->corrupt_to = state->position;
+		}
+		return HFB_SOURCE_AGAIN;
 	case HFB_WIRE_IO_ERROR:
 		return hfb_err_set(err, -EIO, "hfbusd cannot read topic %s, partition %u, at position "
 				   "%llu: see its log", sub->topic, sub->partition,
@@ -324,6 +331,14 @@ udp_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 	sub->stats.udp_duplicates = u->pieces.duplicates;
 	if (r != HFB_SOURCE_AGAIN)
 		return r;
+	if (u->corrupt_to != 0 && u->corrupt_from != u->pieces.contiguous)
+		u->corrupt_to = 0;
+	if (u->corrupt_to != 0 && sub->position == u->corrupt_from) {
+		uint64_t to = u->corrupt_to;
+
+		u->corrupt_to = 0;
+		return mark_and_seek(sub, HFB_ITEM_CORRUPT, to, UINT64_MAX, 0, now);
+	}
 	r = timers_run(sub, now, err);
 	if (r < 0)
 		return r;

@@ -384,6 +384,31 @@ subscription_fail(struct hfb_core *core, struct hfb_subscription *sub, enum hfb_
 }
 
 /*
+ * Recovery found these bytes damaged: they are named, not served, and reading goes on
+ * behind them. A reader that missed the frame finds a hole, seeks there and is told again.
+ */
+static enum run_end
+corrupt_skip(struct hfb_core *core, struct hfb_subscription *sub, uint64_t next_position)
+{
+	const struct hfb_log *log = sub->partition->log;
+	struct hfb_frame_read_state state = {
+		.partition = sub->partition->handle,
+		.code = HFB_WIRE_CORRUPT,
+		.leader_epoch = hfb_log_epoch(log),
+		.skipped_words = (uint32_t)((next_position - sub->position) / 8),
+		.position = next_position,
+		.offset = HFB_OFFSET_UNKNOWN,
+		.committed = hfb_log_committed(log),
+	};
+
+	if (!state_send(core, sub->session, &state))
+		return RUN_NO_FRAME;
+	reader_give(sub);
+	sub->position = next_position;
+	return RUN_MORE;
+}
+
+/*
  * Bytes of the files at the subscription's position: *@ret_from is set when they are
  * there, else the reason is returned.
  */
@@ -397,15 +422,16 @@ file_bytes(struct hfb_core *core, struct hfb_subscription *sub, const uint8_t **
 
 	if (reader != NULL && reader->read.busy)
 		return RUN_WAIT;
+	if (reader != NULL && reader->read.error == -EBADMSG &&
+	    reader->read.next_position > sub->position)
+		return corrupt_skip(core, sub, reader->read.next_position);
 	if (reader != NULL && reader->read.error != 0) {
 		r = reader->read.error;
 		reader_give(sub);
 		if (r == -ENODATA)
 			return subscription_fail(core, sub, HFB_WIRE_BELOW_START,
 						 hfb_log_start(log));
-		return subscription_fail(core, sub,
-					 r == -EBADMSG ? HFB_WIRE_CORRUPT : HFB_WIRE_IO_ERROR,
-					 sub->position);
+		return subscription_fail(core, sub, HFB_WIRE_IO_ERROR, sub->position);
 	}
 	if (reader != NULL && sub->position >= reader->position &&
 	    sub->position < reader->position + reader->read.data_bytes) {

@@ -138,7 +138,6 @@ struct hfb_reader {
 	struct hfb_read read;
 	struct hfb_subscription *subscription; /* NULL and read.busy: orphan */
 	uint64_t position;		       /* asked */
-	bool taken;
 };
 
 struct hfb_sessions {
@@ -155,7 +154,6 @@ struct hfb_sessions {
 	struct hfb_session *pending;	 /* sessions with bindings pending */
 	struct hfb_subscription *active; /* the round's next */
 	uint32_t active_count;
-	uint32_t readers_taken;
 	uint32_t *session_hash; /* index + 1, 0 = empty */
 	struct hfb_binding **binding_hash;
 	struct hfb_session *session;

@@ -209,7 +209,7 @@ struct hfb_frame_read_state {
 	uint32_t partition;
 	uint32_t code;		/* enum hfb_wire_code */
 	uint32_t leader_epoch;	/* now, or the E of "epoch E ends at N" */
-	uint32_t reserved;
+	uint32_t skipped_words; /* CORRUPT: 8-byte words before position that cannot be served */
 	uint64_t position;	/* where reading goes on: resolved start, N, tail or next valid */
 	uint64_t offset;	/* of position, where known */
 	uint64_t committed;	/* position */

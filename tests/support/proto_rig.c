@@ -143,6 +143,11 @@ hfb_log_read_start(struct hfb_log *log, uint64_t position, struct hfb_read *r)
 {
 	if (position < log->start)
 		return -ENODATA;
+	if (position >= log->corrupt_from && position < log->corrupt_to) {
+		r->error = -EBADMSG;
+		r->next_position = log->corrupt_to;
+		return 0;
+	}
 	for (uint32_t i = 0; i < HFB_READERS; i++) {
 		if (log->reads[i] != NULL)
 			continue;
@@ -362,6 +367,8 @@ rig_reads_complete(struct rig *rig)
 				continue;
 			log->reads[j] = NULL;
 			bytes = log->committed - r->position;
+			if (r->position < log->corrupt_from && bytes > log->corrupt_from - r->position)
+				bytes = log->corrupt_from - r->position;
 			if (bytes > r->buffer_bytes)
 				bytes = r->buffer_bytes;
 			memcpy(r->buffer, log->bytes + r->position, bytes);

@@ -35,6 +35,7 @@ struct hfb_log {
 	uint32_t epoch;
 	enum hfb_log_refusal refusal; /* of the next claims */
 	int read_error;		      /* of the next reads */
+	uint64_t corrupt_from, corrupt_to; /* known to be damaged in the files */
 	int lookup_result;	      /* when not 0 */
 	struct hfb_place lookup_place;
 	struct {

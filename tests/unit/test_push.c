@@ -218,6 +218,41 @@ test_retention_overtakes_a_reader(void)
 }
 
 static void
+test_damage_is_named_and_passed(void)
+{
+	struct hfb_session *reader = rig_local(&rig);
+	uint64_t position = 0, next = 0;
+	uint32_t told = 0;
+
+	rig.log[0].ring_bytes = 16384;
+	fill(100);
+	rig.log[0].corrupt_from = 2 * 1344;
+	rig.log[0].corrupt_to = 5 * 1344;
+	rig_subscribe(&rig, reader, HFB_FROM_EARLIEST, 0, 1 << 20, HFB_SUBSCRIBE_SEEK);
+	rig_turn(&rig);
+	rig_forget(&rig);
+	for (uint32_t i = 0; i < 50 && position < rig.log[0].committed; i++) {
+		rig_reads_complete(&rig);
+		rig_turn(&rig);
+		if (state(0)->code == HFB_WIRE_CORRUPT) {
+			told++;
+			CU_ASSERT_EQUAL(state(0)->position, rig.log[0].corrupt_to);
+			CU_ASSERT_EQUAL(state(0)->skipped_words * 8u, 3 * 1344);
+			next = state(0)->position;
+		}
+		position = collect(reader, position);
+		CU_ASSERT_NOT_EQUAL_FATAL(position, UINT64_MAX);
+		if (next != 0) {
+			CU_ASSERT_EQUAL(position, rig.log[0].corrupt_from);
+			position = next;
+			next = 0;
+		}
+	}
+	CU_ASSERT_EQUAL(told, 1);
+	CU_ASSERT_EQUAL(position, rig.log[0].committed);
+}
+
+static void
 test_stuck_readers_delay_nobody(void)
 {
 	struct hfb_session *stuck[12], *reader;
@@ -341,6 +376,7 @@ main(void)
 		{ "places that cannot be are answered by name",
 		  test_places_that_cannot_be_are_answered_by_name },
 		{ "retention overtakes a reader", test_retention_overtakes_a_reader },
+		{ "damage is named and passed", test_damage_is_named_and_passed },
 		{ "stuck readers delay nobody", test_stuck_readers_delay_nobody },
 		{ "readers share a turn", test_readers_share_a_turn },
 		{ "heartbeats thin out, silence ends", test_heartbeats_thin_out_and_silence_ends },
