@@ -229,7 +229,7 @@ cores_print(const struct stat_data *d, uint32_t cores)
 	printf("\n%-5s %8s %12s %12s %12s %12s %12s %12s\n", "core", "work", "turns", "sleeps",
 	       "batches", "events", "acks", "pushes");
 	for (uint32_t i = 0; i < cores; i++) {
-		char core[16], a[5][16], percent[16];
+		char core[16], a[6][16], percent[16];
 		uint64_t work, spin;
 
 		snprintf(core, sizeof(core), "%u", i);
@@ -243,7 +243,7 @@ cores_print(const struct stat_data *d, uint32_t cores)
 		       hfb_cli_short((double)value_of(d, "append_batches_total", core), a[2], 16),
 		       hfb_cli_short((double)value_of(d, "append_events_total", core), a[3], 16),
 		       hfb_cli_short((double)value_of(d, "ack_frames_total", core), a[4], 16),
-		       hfb_cli_short((double)value_of(d, "push_frames_total", core), percent, 16));
+		       hfb_cli_short((double)value_of(d, "push_frames_total", core), a[5], 16));
 	}
 }
 

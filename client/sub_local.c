@@ -32,6 +32,7 @@ struct hfb_local_source {
 	uint64_t ring_bytes;
 	uint32_t ring_generation;
 	bool	 in_ring;		/* the last bytes came from there */
+	bool	 live;			/* it was at the end, or in the ring: may be lapped */
 	uint64_t ring_asked_ns;
 	uint64_t not_ring_below;	/* distrusted: the files are asked below */
 	/* file */
@@ -299,7 +300,7 @@ attach_again(struct hfb_sub *sub, struct hfb_err *err)
 	file_close(l);
 	ring_unmap(l);
 	l->ring_asked_ns = 0;
-	l->in_ring = false;
+	l->in_ring = l->live = false;
 	l->not_ring_below = 0;
 	l->retried_at = NO_POSITION;
 	l->attach_ns = 0;
@@ -340,6 +341,7 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 	if (committed <= sub->position) {
 		if (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) == HFB_PARTITION_DELETED)
 			return hfb_err_set(err, -ENOENT, "topic %s was deleted", sub->topic);
+		l->live = true;
 		return HFB_SOURCE_NONE;
 	}
 	size = need > HFB_SUB_CHUNK_BYTES ? need : HFB_SUB_CHUNK_BYTES;
@@ -349,15 +351,15 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 		size = BUFFER_BYTES;
 	if (!l->files_only && sub->position >= l->not_ring_below && ring_current(sub)) {
 		if (size <= l->ring_bytes && ring_copy(sub, sub->position, l->buffer, size)) {
-			l->in_ring = true;
+			l->in_ring = l->live = true;
 			sub->bytes = l->buffer;
 			sub->bytes_left = size;
 			sub->stats.ring_reads++;
 			return HFB_SOURCE_FILLED;
 		}
-		if (l->in_ring && l->ring != NULL &&
+		if (l->live && l->ring != NULL &&
 		    published(&p->intent) - sub->position > l->ring_bytes) {
-			l->in_ring = false;
+			l->in_ring = l->live = false;
 			return hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0, NULL);
 		}
 	}
