@@ -234,6 +234,7 @@ def test_a_damaged_catalogue_is_refused_by_name():
     with bus_alone() as bus:
         with Client(bus) as c:
             c.put('t')
+        bus.publish('t', ['kept'])
         bus.stop()
         path = os.path.join(bus.data, 'catalogue')
         with open(path, 'r+b') as f:
