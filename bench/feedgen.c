@@ -37,7 +37,7 @@ struct options {
 	const char *device, *pcap, *truth;
 	char session[11];
 	uint64_t messages, seed, rate, start_ns;
-	uint32_t loss_ppm, late_ppm, twice_ppm, blocks, heartbeat_every;
+	uint32_t datagram_max, loss_ppm, late_ppm, twice_ppm, blocks, heartbeat_every;
 	uint32_t group[FEEDGEN_LINES];
 	uint16_t udp_port;
 	bool linger;
@@ -207,6 +207,8 @@ line_step(struct exchange *x, uint32_t l)
 	uint32_t size = MOLD_HEADER, count = 0, most = counts[draw(&line->random) % 8];
 	uint64_t first = line->next;
 
+	if (most > x->o->datagram_max)
+		most = x->o->datagram_max;
 	while (count < most && first + count <= x->o->messages) {
 		const struct message *m = message_get(x, first + count);
 
@@ -404,6 +406,7 @@ usage(FILE *to)
 	      "  --session TEXT    at most 10 characters (HFBUS00001)\n"
 	      "  --group IP+IP     groups of line A and B (239.192.1.1+239.192.1.2)\n"
 	      "  --port N          UDP port of both (26477)\n"
+	      "  --datagram N      messages in a datagram at most (40)\n"
 	      "  --loss PPM        datagrams lost on each line (10000)\n"
 	      "  --blocks N        runs of up to 40 messages lost on both lines (20)\n"
 	      "  --late PPM        datagrams that come up to 8 datagrams late (5000)\n"
@@ -456,15 +459,25 @@ static int
 options_parse(struct options *o, int argc, char **argv)
 {
 	static const struct option list[] = {
-		{ "device", 1, NULL, 'd' },	{ "pcap", 1, NULL, 'w' },
-		{ "messages", 1, NULL, 'n' },	{ "rate", 1, NULL, 'r' },
-		{ "seed", 1, NULL, 's' },	{ "session", 1, NULL, 'S' },
-		{ "group", 1, NULL, 'g' },	{ "port", 1, NULL, 'p' },
-		{ "loss", 1, NULL, 'l' },	{ "blocks", 1, NULL, 'b' },
-		{ "late", 1, NULL, 'L' },	{ "duplicate", 1, NULL, 'D' },
-		{ "heartbeats", 1, NULL, 'H' }, { "start-ns", 1, NULL, 't' },
-		{ "truth", 1, NULL, 'T' },	{ "linger", 0, NULL, 'k' },
-		{ "help", 0, NULL, 'h' },	{ 0 },
+		{ "device", 1, NULL, 'd' },
+		{ "pcap", 1, NULL, 'w' },
+		{ "messages", 1, NULL, 'n' },
+		{ "rate", 1, NULL, 'r' },
+		{ "seed", 1, NULL, 's' },
+		{ "session", 1, NULL, 'S' },
+		{ "group", 1, NULL, 'g' },
+		{ "port", 1, NULL, 'p' },
+		{ "datagram", 1, NULL, 'm' },
+		{ "loss", 1, NULL, 'l' },
+		{ "blocks", 1, NULL, 'b' },
+		{ "late", 1, NULL, 'L' },
+		{ "duplicate", 1, NULL, 'D' },
+		{ "heartbeats", 1, NULL, 'H' },
+		{ "start-ns", 1, NULL, 't' },
+		{ "truth", 1, NULL, 'T' },
+		{ "linger", 0, NULL, 'k' },
+		{ "help", 0, NULL, 'h' },
+		{ 0 },
 	};
 	int c;
 
@@ -503,6 +516,10 @@ options_parse(struct options *o, int argc, char **argv)
 		case 'p':
 			good = number(optarg, 65535, &v);
 			o->udp_port = (uint16_t)v;
+			break;
+		case 'm':
+			good = number(optarg, 40, &v) && v > 0;
+			o->datagram_max = (uint32_t)v;
 			break;
 		case 'l':
 			good = number(optarg, 1000000, &v);
@@ -559,6 +576,7 @@ main(int argc, char **argv)
 		.session = "HFBUS00001",
 		.messages = 2000000,
 		.seed = 1,
+		.datagram_max = 40,
 		.loss_ppm = 10000,
 		.late_ppm = 5000,
 		.twice_ppm = 2000,

@@ -86,7 +86,7 @@ struct hfb_arbiter {
 static inline uint32_t
 hfb_arbiter_pieces_held(uint32_t events_max)
 {
-	return (events_max < 1024 ? 1024 : events_max) + 1;
+	return (events_max < 2048 ? 2048 : events_max) + 1;
 }
 
 /* Pieces to lend for @events_max: those, and what one offer may add. */

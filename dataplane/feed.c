@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "counters.h"
 #include "feed.h"
+#include "port.h"
 
 #define RESTARTS_PROBED_MAX 64u
 
@@ -170,7 +171,10 @@ hfb_feeds_create(struct hfb_core *core, struct hfb_err *err)
 	core->feeds = feeds;
 	feeds->count = config->feeds_count;
 	feeds->boot_ns = hfb_clock_now_ns();
+	/* while one is blocked, what other cores had handed over still comes */
 	feeds->mbufs_max = HFB_FEED_MBUFS_HELD_MIN;
+	if (core->node->cores_count > 1)
+		feeds->mbufs_max += HFB_HANDOVER_RING;
 	for (uint32_t f = 0; f < feeds->count; f++)
 		feeds->mbufs_max += config->feeds[f].hold_events;
 	if (feeds->mbufs_max > HFB_FEED_MBUFS_HELD_MAX)
@@ -482,7 +486,6 @@ feed_arbitrate(struct hfb_feed *feed, uint32_t l, const struct hfb_packet *packe
 	stats[HFB_FEED_LINE_LATE] += counts.late;
 	stats[HFB_FEED_LINE_HELD] += counts.held;
 	feed->stats[HFB_FEED_NEXT] = stream->arbiter.next;
-	feed->stats[HFB_FEED_HELD_NOW] = stream->arbiter.held_events;
 }
 
 /* On the owner of the feed's partition. */
@@ -570,14 +573,14 @@ hfb_feed_poll(struct hfb_core *core)
 {
 	struct hfb_feeds *feeds = core->feeds;
 	uint32_t work = 0;
+	bool blocked = false;
 
 	if (feeds->count == 0)
 		return 0;
 	clocks_advance(core);
-	blocked_set(feeds, false);
 	for (uint32_t f = 0; f < feeds->count; f++) {
 		struct hfb_feed *feed = &feeds->feed[f];
-		uint64_t time_ns;
+		uint64_t time_ns, held = 0;
 
 		if (feed->partition == NULL || feed->partition->core != core->id)
 			continue;
@@ -587,10 +590,18 @@ hfb_feed_poll(struct hfb_core *core)
 
 			if (!session->open)
 				continue;
-			work += hfb_feed_stream_poll(&session->stream[0], time_ns);
-			work += hfb_feed_stream_poll(&session->stream[1], time_ns);
+			for (uint32_t i = 0; i < 2; i++) {
+				struct hfb_feed_stream *stream = &session->stream[i];
+
+				work += hfb_feed_stream_poll(stream, time_ns);
+				held += stream->arbiter.held_events;
+				blocked = blocked || stream->arbiter.blocked;
+			}
 		}
+		feed->stats[HFB_FEED_HELD_NOW] = held;
 	}
+	/* Stored once: others must not see a pause end for a moment in each turn. */
+	blocked_set(feeds, blocked);
 	return work + hfb_igmp_poll(core);
 }
 

@@ -309,17 +309,17 @@ test_back_pressure_keeps_order(void)
 static void
 test_blocked_and_full_drops_the_oldest(void)
 {
-	static struct packet p[1200];
+	static struct packet p[2400];
 	struct sink s;
 
 	sink_open(&s, 8, 1);
 	s.room = 0;
-	for (uint32_t i = 0; i < 1200; i++) {
+	for (uint32_t i = 0; i < 2400; i++) {
 		p[i] = (struct packet){ 1 + i, 1 };
 		offer(&s, i, 0, &p[i]);
 		CU_ASSERT_TRUE(s.arbiter.held_count <= hfb_arbiter_pieces_held(8));
 	}
-	CU_ASSERT_EQUAL(s.dropped, 1200 - hfb_arbiter_pieces_held(8));
+	CU_ASSERT_EQUAL(s.dropped, 2400 - hfb_arbiter_pieces_held(8));
 	s.room = UINT32_MAX;
 	hfb_arbiter_poll(&s.arbiter, 0);
 	CU_ASSERT_EQUAL(s.delivered, hfb_arbiter_pieces_held(8));
