@@ -439,13 +439,13 @@ world_open(struct world *w)
 			return false;
 		}
 		check_log(w, p, &reports[p]);
+		hfb_writer_attach(w->writer, w->logs[p]);
 		if (reports[p].end_offset > w->truths[p].count ||
 		    reports[p].end_offset < w->truths[p].acked)
 			return false;
 		note(w, NOTE_CUT, p, reports[p].end_offset, NULL);
 		if (w->truths[p].acked < reports[p].end_offset)
 			note(w, NOTE_ACK, p, reports[p].end_offset, NULL);
-		hfb_writer_attach(w->writer, w->logs[p]);
 		w->starts[p] = hfb_log_start(w->logs[p]);
 	}
 	for (uint32_t p = 0; p < PARTITIONS; p++)
