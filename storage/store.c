@@ -106,7 +106,7 @@ sync_choose(struct hfb_store *store, struct hfb_err *err)
 static int
 folder_make(struct hfb_env *env, const char *path, struct hfb_err *err)
 {
-	char part[HFB_PATH_MAX];
+	char part[HFB_PATH_MAX], *slash __attribute__((unused));
 	size_t size = strlen(path);
 
 	if (size == 0 || size >= sizeof(part) - 512)
@@ -122,6 +122,16 @@ folder_make(struct hfb_env *env, const char *path, struct hfb_err *err)
 		/* what is there may be in a read-only parent: opening the lock will tell */
 		if (r < 0 && r != -EEXIST && r != -EROFS && r != -EACCES && r != -EPERM)
 			return hfb_err_set(err, r, "%s: %s, see --data", part, strerror(-r));
+#ifndef HFB_BUG_NO_DIRECTORY_SYNC
+		/* The folder's own name must not be lost with all that is in it. Found names
+		 * too: a killed run may have made them. Parents we may not read are not ours. */
+		slash = strrchr(part, '/');
+		if (slash != NULL)
+			slash[slash == part] = '\0';
+		r = hfb_env_sync_dir(env, slash != NULL ? part : ".");
+		if (r < 0 && r != -EROFS && r != -EACCES && r != -EPERM)
+			return hfb_err_set(err, r, "%s: cannot sync: %s", part, strerror(-r));
+#endif
 	}
 	return 0;
 }
