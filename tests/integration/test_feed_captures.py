@@ -12,10 +12,13 @@ import base64
 import json
 import os
 import random
+import shutil
 import struct
+import subprocess
+import tempfile
 import time
 
-from hfbtest import Bus, capture, main, program, run, wait_for
+from hfbtest import Bus, capture, main, program, run, skip, wait_for
 
 IEX = 'market/iex-deep-20231002-first5000.pcap'
 AB = 'derived/moldudp64-ab-ritch12012.pcap'
@@ -250,6 +253,41 @@ def test_generated_lines_handed_to_another_core():
             played(bus, packets_of(path), topic)
             feedcheck(bus, truth, topic)
             bus.stop()
+
+
+def test_a_full_disk_becomes_local_gaps():
+    """Root only: a file system of 24 MiB that grows later."""
+    if os.geteuid() != 0:
+        skip('mounting a small file system needs root')
+    folder = tempfile.mkdtemp(prefix='hfbus-test-')
+    small = os.path.join(folder, 'small')
+    os.mkdir(small)
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=24m', 'hfbus-test', small],
+                      check=False).returncode != 0:
+        os.rmdir(small)
+        os.rmdir(folder)
+        skip('no tmpfs can be mounted here')
+    try:
+        path, truth = generated(folder, '--messages', 500000)
+        with Bus(folder=small, args=playing(path, ab_feed())) as bus:
+            wait_for('all is received',
+                     lambda: bus.counter('rx_packets_total') >= packets_of(path))
+            assert bus.counter('feed_missing_total', cause='local') > 0
+            subprocess.run(['mount', '-o', 'remount,size=400m', small], check=True)
+
+            def told():
+                r = run([program('hfbus-feedcheck'), '--truth', truth, '--data', bus.data,
+                         '--idle-ms', '500', 'itch'], check=False)
+                found = json.loads(r.stdout)
+                return found if found['events'] + found['missing_wire'] + \
+                    found['missing_local'] == 500000 else None
+            found = wait_for('each sequence is an event or in a gap', told)
+            assert found['out_of_order'] == 0 and found['wrong_values'] == 0
+            assert found['lost_unreported'] == 0
+            assert found['gaps_beyond_truth'] <= found['missing_local']
+    finally:
+        subprocess.run(['umount', small], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == '__main__':
