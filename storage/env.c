@@ -10,6 +10,8 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -196,6 +198,64 @@ real_lock(struct hfb_env *env, int fd)
 	return errno == EWOULDBLOCK ? -EBUSY : -errno;
 }
 
+/* Unknown is treated as the worst. */
+static bool
+device_writes_through(dev_t dev)
+{
+	/* a partition has no queue of its own */
+	static const char *const queues[] = { "queue", "../queue" };
+	bool through = false, fua = false;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		char path[128], text[32] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/write_cache", major(dev),
+			 minor(dev), queues[i]);
+		file = fopen(path, "re");
+		if (file == NULL)
+			continue;
+		through = fgets(text, sizeof(text), file) != NULL &&
+			  strncmp(text, "write through", 13) == 0;
+		fclose(file);
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/fua", major(dev), minor(dev),
+			 queues[i]);
+		file = fopen(path, "re");
+		if (file != NULL) {
+			fua = fgets(text, sizeof(text), file) != NULL && text[0] == '1';
+			fclose(file);
+		}
+		break;
+	}
+	return through || fua;
+}
+
+/*
+ * Does one fdatasync flush the device whatever its file has to write? True of
+ * ext4 and xfs, whose sync always ends with a flush of the device when the
+ * journal did not send one; of others nothing is claimed.
+ */
+static bool
+flush_covers(const char *path)
+{
+	struct statfs st;
+
+	return statfs(path, &st) == 0 &&
+	       ((uint32_t)st.f_type == 0xef53u || (uint32_t)st.f_type == 0x58465342u);
+}
+
+static int
+real_device(struct hfb_env *env, const char *path, struct hfb_env_device *ret)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return -errno;
+	ret->writes_through = device_writes_through(st.st_dev);
+	ret->flush_covers = flush_covers(path);
+	return 0;
+}
+
 static uint64_t
 real_now_ns(struct hfb_env *env)
 {
@@ -226,6 +286,7 @@ static const struct hfb_env_ops real_ops = {
 	.size = real_size,
 	.free_bytes = real_free_bytes,
 	.lock = real_lock,
+	.device = real_device,
 	.io_create = hfb_uring_create,
 	.io_destroy = hfb_uring_destroy,
 	.io_enable = hfb_uring_enable,

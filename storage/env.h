@@ -30,6 +30,7 @@
 #ifndef HFB_ENV_H
 #define HFB_ENV_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -84,6 +85,12 @@ struct hfb_io {
 	uint32_t fallbacks;	/* refusals by the kernel that cost speed only */
 };
 
+/* What is below a folder. */
+struct hfb_env_device {
+	bool writes_through;	/* the device syncs a write with it: FUA, or no cache */
+	bool flush_covers;	/* one fdatasync flushes the device, see HFB_IO_FLUSH */
+};
+
 /* The table. --------------------------------------------------------------- */
 
 /* Results: >= 0, or -errno. Paths are whole; nothing keeps them. */
@@ -105,6 +112,8 @@ struct hfb_env_ops {
 	int	(*size)(struct hfb_env *env, const char *path, uint64_t *ret_bytes);
 	int	(*free_bytes)(struct hfb_env *env, const char *path, uint64_t *ret_bytes);
 	int	(*lock)(struct hfb_env *env, int fd);
+	/* may be NULL: nothing is known, each write is synced */
+	int	(*device)(struct hfb_env *env, const char *path, struct hfb_env_device *ret);
 
 	int	(*io_create)(struct hfb_env *env, const struct hfb_io_config *config,
 			     struct hfb_io **ret_io, struct hfb_err *err);
@@ -237,6 +246,13 @@ static inline int
 hfb_env_lock(struct hfb_env *env, int fd)
 {
 	return env->ops->lock(env, fd);
+}
+
+/* What the device does on a write. -errno: not known. */
+static inline int
+hfb_env_device(struct hfb_env *env, const char *path, struct hfb_env_device *ret)
+{
+	return env->ops->device == NULL ? -EOPNOTSUPP : env->ops->device(env, path, ret);
 }
 
 /* Asynchronous queue. Create: any thread, may be refused with one sentence. */

@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
 
 #include "crc32c.h"
 #include "env.h"
@@ -33,58 +30,14 @@ struct epoch_file {
 	uint32_t crc;			/* crc32c of the bytes before it */
 };
 
-/* What the device under the folder does on a write; unknown is treated as the worst. */
-static bool
-device_writes_through(dev_t dev)
-{
-	/* a partition has no queue of its own */
-	static const char *const queues[] = { "queue", "../queue" };
-	bool through = false, fua = false;
-
-	for (unsigned int i = 0; i < 2; i++) {
-		char path[128], text[32] = "";
-		FILE *file;
-
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/write_cache", major(dev),
-			 minor(dev), queues[i]);
-		file = fopen(path, "re");
-		if (file == NULL)
-			continue;
-		through = fgets(text, sizeof(text), file) != NULL &&
-			  strncmp(text, "write through", 13) == 0;
-		fclose(file);
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/fua", major(dev), minor(dev),
-			 queues[i]);
-		file = fopen(path, "re");
-		if (file != NULL) {
-			fua = fgets(text, sizeof(text), file) != NULL && text[0] == '1';
-			fclose(file);
-		}
-		break;
-	}
-	return through || fua;
-}
-
-/*
- * Does one fdatasync flush the device whatever its file has to write? True of
- * ext4 and xfs, whose sync always ends with a flush of the device when the
- * journal did not send one; of others we do not claim it.
- */
-static bool
-flush_covers(const char *path)
-{
-	struct statfs st;
-
-	return statfs(path, &st) == 0 &&
-	       ((uint32_t)st.f_type == 0xef53u || (uint32_t)st.f_type == 0x58465342u);
-}
-
 static int
 sync_choose(struct hfb_store *store, struct hfb_err *err)
 {
-	struct stat st;
+	struct hfb_env_device device = { 0 };
 
-	store->flush_covers = flush_covers(store->data_dir);
+	/* Unknown is treated as what asks least of it: each write synced. */
+	if (hfb_env_device(store->env, store->data_dir, &device) == 0)
+		store->flush_covers = device.flush_covers;
 	switch (store->config.sync) {
 	case HFB_SYNC_DSYNC:
 		store->flush_covers = false;
@@ -96,7 +49,7 @@ sync_choose(struct hfb_store *store, struct hfb_err *err)
 		store->group_always = true;
 		return 0;
 	case HFB_SYNC_AUTO:
-		if (stat(store->data_dir, &st) < 0 || device_writes_through(st.st_dev))
+		if (device.writes_through)
 			store->flush_covers = false;
 		return 0;
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "log_rig.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
@@ -127,6 +128,49 @@ rig_reopen(struct rig *rig, bool clean)
 	return log_open(rig);
 }
 
+int
+rig_crash(struct rig *rig)
+{
+	log_close(rig);
+	return log_open(rig);
+}
+
+int64_t
+rig_read(struct rig *rig, uint32_t buffer_bytes)
+{
+	uint64_t from = hfb_log_start(rig->log), position = from;
+	uint64_t end = hfb_log_position(rig->log, HFB_STAGE_DURABLE);
+	struct hfb_read read = { .buffer = aligned_alloc(4096, buffer_bytes),
+				 .buffer_bytes = buffer_bytes };
+	uint8_t *all = malloc(end - from + 8);
+	struct hfb_batch_view view;
+	struct hfb_walk walk;
+	int64_t bytes = -1;
+	int r = 0;
+
+	while (position < end && r == 0) {
+		r = hfb_log_read_start(rig->log, position, &read);
+		for (int i = 0; r == 0 && read.busy && i < 1000000; i++)
+			rig_poll(rig);
+		if (r == 0 && (read.error < 0 || read.data_bytes == 0))
+			r = read.error < 0 ? read.error : -EIO;
+		if (r == 0) {
+			memcpy(all + (position - from), read.data, read.data_bytes);
+			position += read.data_bytes;
+		}
+	}
+	if (r < 0)
+		fprintf(stderr, "read at %" PRIu64 ": %s\n", position, strerror(-r));
+	hfb_walk_init(&walk, hfb_batch_seed(&rig->topic, 0), from, all, end - from);
+	while (r == 0 && hfb_walk_next(&walk, HFB_CHECK_ALL, &view) == HFB_FAULT_NONE)
+		;
+	if (r == 0 && walk.left == 0)
+		bytes = (int64_t)(end - from);
+	free(all);
+	free(read.buffer);
+	return bytes;
+}
+
 uint32_t
 rig_poll(struct rig *rig)
 {
@@ -143,8 +187,12 @@ void
 rig_payload(uint64_t number, uint8_t *to, uint32_t bytes)
 {
 	uint64_t x = number * 0x9e3779b97f4a7c15ull;
-	uint64_t words[2] = { number, bytes };
+	/* one record, whose time is the number */
+	struct hfb_record record = { .value_size = bytes - HFB_RECORD_HEADER_BYTES,
+				     .key_size = HFB_KEY_NULL, .event_time_ns = (int64_t)number };
+	uint64_t words[2];
 
+	memcpy(words, &record, sizeof(words));
 	for (uint32_t i = 0; i < bytes; i += 8) {
 		uint64_t word;
 
@@ -265,7 +313,7 @@ rig_check(struct rig *rig)
 			fprintf(stderr, "short segment\n");
 		close(fd);
 		hfb_walk_init(&walk, seed, position, bytes, size);
-		while ((fault = hfb_walk_next(&walk, HFB_CHECK_PAYLOAD, &view)) == HFB_FAULT_NONE) {
+		while ((fault = hfb_walk_next(&walk, HFB_CHECK_ALL, &view)) == HFB_FAULT_NONE) {
 			if (!batch_check(&view, &number) ||
 			    (offset != UINT64_MAX && view.header.base_offset != offset)) {
 				fprintf(stderr, "at %" PRIu64 ": offset %" PRIu64 ", not %" PRIu64 "\n",

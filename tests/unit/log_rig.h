@@ -55,6 +55,10 @@ int rig_open(struct rig *rig, const char *name, const struct rig_config *config)
 bool rig_detach(struct rig *rig, bool end_mark);
 void rig_close(struct rig *rig);	/* after a detach or as a crash would */
 int rig_reopen(struct rig *rig, bool clean);
+/* Leave all as it is and start anew, as after SIGKILL. Not with a helper thread. */
+int rig_crash(struct rig *rig);
+/* Read all that is durable through hfb_log_read_start(); bytes read, -1: failed. */
+int64_t rig_read(struct rig *rig, uint32_t buffer_bytes);
 
 uint32_t rig_poll(struct rig *rig);
 /* One try; HFB_LOG_OK when it was appended. */
