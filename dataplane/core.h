@@ -60,6 +60,9 @@ struct hfb_partition {
 	bool dirty;		  /* log advanced since acks were last sent */
 	bool detaching;
 	struct hfb_partition *dirty_next;
+	/* main's: health.c has said this much */
+	uint32_t state_told; /* enum hfb_partition_state */
+	uint64_t trouble_told;
 };
 
 /* One received UDP datagram, decoded. Points into the mbuf. */

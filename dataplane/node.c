@@ -180,6 +180,7 @@ hfb_node_tick(struct hfb_node *node)
 	node->stats[HFB_NODE_STAT_PARTITIONS] = node->partitions_count;
 	node->stats[HFB_NODE_STAT_UNKNOWN_LOGS] = node->unknown_logs_count;
 	hfb_ports_count(node);
+	hfb_partitions_tick(node);
 }
 
 void

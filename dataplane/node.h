@@ -123,6 +123,7 @@ struct hfb_node {
 	int positions_fd;	     /* memfd of `positions`, sealed */
 	uint32_t handles_used;	     /* never used twice in a run */
 	uint32_t partitions_count;   /* open */
+	uint32_t health_next;	     /* handle that health.c looks at next */
 	uint32_t unknown_logs_count; /* on disk, in no catalogue: kept */
 	bool cores_running;
 	uint64_t *stats; /* HFB_NODE_STAT_* */

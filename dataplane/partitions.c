@@ -93,19 +93,20 @@ hfb_partition_core(const struct hfb_node *node, const char *topic, uint32_t inde
 	return (uint16_t)((hash + index) % node->cores_count);
 }
 
+/* Each thing found wrong, by path and position; storage keeps the first few sentences. */
 static void
 recovery_report(struct hfb_node *node, const struct hfb_topic *topic, uint32_t index,
-		const struct hfb_log_report *report)
+		const struct hfb_log *log, const struct hfb_log_report *report)
 {
+	const char *note;
+
 	node->stats[HFB_NODE_STAT_RECOVERY_SCANNED_BYTES] += report->scanned_bytes;
 	if (report->torn_bytes > 0) {
 		node->stats[HFB_NODE_STAT_RECOVERY_TORN]++;
 		node->stats[HFB_NODE_STAT_RECOVERY_TORN_BYTES] += report->torn_bytes;
-		hfb_report(node,
-			   "topic %s partition %u: a torn tail of %" PRIu64
-			   " bytes at position %" PRIu64 " was cut off; none of it was durable",
-			   topic->info.name, index, report->torn_bytes, report->torn_position);
 	}
+	for (uint32_t i = 0; (note = hfb_log_note(log, i)) != NULL; i++)
+		hfb_report(node, "topic %s partition %u: %s", topic->info.name, index, note);
 	if (report->corrupt_count > 0) {
 		node->stats[HFB_NODE_STAT_RECOVERY_CORRUPT] += report->corrupt_count;
 		hfb_report(node,
@@ -163,7 +164,8 @@ hfb_partition_open(struct hfb_node *node, const struct hfb_topic *topic, uint32_
 		free(partition);
 		return hfb_err_prefix(err, "topic %s partition %u", topic->info.name, index);
 	}
-	recovery_report(node, topic, index, &report);
+	recovery_report(node, topic, index, partition->log, &report);
+	partition->state_told = HFB_PARTITION_OPEN;
 	/* pairs with the acquire of readers of the table: the slot is whole */
 	__atomic_store_n(&positions->handle_used, 1, __ATOMIC_RELEASE);
 	*ret_partition = partition;

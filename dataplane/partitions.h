@@ -53,6 +53,10 @@ int hfb_topic_put(struct hfb_node *node, const struct hfb_ipc_topic *request,
 /* Let all logs go, with end marks, and close them. The cores are running. */
 void hfb_partitions_close(struct hfb_node *node);
 
+/* Tell, once each, when a disk is full or has failed, when there is room again, and what
+ * else the files' helper met. A part of the partitions a call. */
+void hfb_partitions_tick(struct hfb_node *node);
+
 /* A line of a report: to stderr and to DATA/recovery.log. */
 void hfb_report(struct hfb_node *node, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
