@@ -67,6 +67,8 @@ folder_open(struct hfb_node *node, bool hugepages, struct hfb_err *err)
 	r = hfb_store_epoch_begin(node->store, &node->leader_epoch, err);
 	if (r < 0)
 		return r;
+	if (hfb_store_note(node->store) != NULL)
+		hfb_report(node, "%s", hfb_store_note(node->store));
 	node->broker_epoch = node->leader_epoch;
 	snprintf(path, sizeof(path), "%s/catalogue", config->data_dir);
 	r = hfb_catalogue_open(path, &node->catalogue, err);

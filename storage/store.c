@@ -320,6 +320,9 @@ hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_e
 	r = epoch_load(store, path, &search.highest, err);
 	if (r == -ENOENT || r == -EBADMSG) {
 		/* Lost or damaged: the logs know. An epoch must never be used twice. */
+		if (r == -EBADMSG)
+			snprintf(store->note, sizeof(store->note), "%s: damaged; the leader epoch is"
+				 " taken from the logs", path);
 		r = hfb_store_scan(store, epoch_of_partition, &search, err);
 		if (r == 0)
 			r = search.error;
@@ -337,4 +340,10 @@ hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_e
 		return r;
 	*ret_epoch = file.leader_epoch;
 	return 0;
+}
+
+const char *
+hfb_store_note(const struct hfb_store *store)
+{
+	return store->note[0] != '\0' ? store->note : NULL;
 }

@@ -46,6 +46,9 @@ uint32_t hfb_store_help(struct hfb_store *store);
 /* Bump and persist the node's leader epoch (synced before it returns). */
 int hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_err *err);
 
+/* One sentence about what that found damaged and put right, or NULL. */
+const char *hfb_store_note(const struct hfb_store *store);
+
 /* Partitions on disk: calls @each(topic, uuid, partition). */
 int hfb_store_scan(struct hfb_store *store,
 		   void (*each)(void *arg, const char *topic, struct hfb_uuid uuid,

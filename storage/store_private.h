@@ -46,6 +46,7 @@ struct hfb_store {
 	uint32_t retries;		/* logs with something to try again */
 	uint8_t *zeros;			/* HFB_ZEROS_BYTES */
 	uint8_t *block;			/* HFB_BLOCK_BYTES */
+	char note[HFB_PATH_MAX + 80];	/* hfb_store_note() */
 };
 
 /* Any thread: there is something for the helper. */
