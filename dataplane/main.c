@@ -284,7 +284,7 @@ serve(const struct hfb_config *config, int signal_fd, struct hfb_err *err)
 	struct hfb_ipc_server *server = NULL;
 	struct hfb_node *node = NULL;
 	struct hfb_eal_plan plan;
-	int r;
+	int closed, r;
 
 	hfb_eal_plan(config, &plan);
 	if (config->hugepages && !plan.hugepages && config->ports_count > 0)
@@ -320,7 +320,11 @@ serve(const struct hfb_config *config, int signal_fd, struct hfb_err *err)
 out:
 	/* clients first: their channels belong to cores */
 	hfb_ipc_server_destroy(server);
-	hfb_node_close(node);
+	closed = hfb_node_close(node);
+	if (closed < 0) {
+		fflush(NULL);
+		_exit(EXIT_FAILED); /* the core runs on what an orderly exit would take away */
+	}
 	hfb_eal_stop();
 	return r;
 }

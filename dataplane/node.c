@@ -185,28 +185,33 @@ hfb_node_tick(struct hfb_node *node)
 	hfb_partitions_tick(node);
 }
 
-void
+int
 hfb_node_close(struct hfb_node *node)
 {
 	const struct hfb_command ports_off = { .type = HFB_COMMAND_PORTS_OFF };
 	const struct hfb_command stop = { .type = HFB_COMMAND_STOP };
-	bool stopped = true;
+	int r = 0;
 
 	if (node == NULL)
-		return;
+		return 0;
 	if (node->cores_running) {
-		hfb_command_all(node, &ports_off);
-		hfb_partitions_close(node);
-		stopped = hfb_command_all(node, &stop) == 0;
-		if (stopped)
-			rte_eal_mp_wait_lcore();
+		r = hfb_command_all(node, &ports_off);
+		if (r == 0)
+			r = hfb_partitions_end(node);
+		if (r == 0)
+			r = hfb_command_all(node, &stop);
+		if (r < 0) {
+			/* a core still uses all this: leave it to the end of the process */
+			fprintf(stderr,
+				"hfbusd: a poll core does not end (%s): nothing durable is lost,"
+				" and the next start recovers what a clean stop would have ended\n",
+				strerror(-r));
+			return r;
+		}
+		rte_eal_mp_wait_lcore();
 		node->cores_running = false;
 	}
-	if (!stopped || node->partitions_count > 0) {
-		/* a core still uses all this: leave it to the end of the process */
-		fprintf(stderr, "hfbusd: poll cores did not let go; the next start recovers\n");
-		return;
-	}
+	hfb_partitions_close(node);
 	for (uint32_t i = 0; i < HFB_CORES_MAX; i++)
 		hfb_core_destroy(node->cores[i]);
 	hfb_ports_close(node);
@@ -219,4 +224,5 @@ hfb_node_close(struct hfb_node *node)
 	if (node->main_fd >= 0)
 		close(node->main_fd);
 	free(node);
+	return 0;
 }

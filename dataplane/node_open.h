@@ -23,6 +23,7 @@ int hfb_node_open(const struct hfb_config *config, bool hugepages, struct hfb_no
 int hfb_node_serve(struct hfb_node *node, struct hfb_err *err);
 /* Gauges and the devices' counters; every 100 ms or so. */
 void hfb_node_tick(struct hfb_node *node);
-void hfb_node_close(struct hfb_node *node); /* accepts NULL and half-open ones */
+/* Accepts NULL and half-open ones. 0, or -errno when a core did not end: then exit. */
+int hfb_node_close(struct hfb_node *node);
 
 #endif

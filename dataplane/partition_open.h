@@ -21,6 +21,7 @@ int hfb_partition_open(struct hfb_node *node, const struct hfb_topic *topic, uin
 		       uint32_t handle, struct hfb_partition **ret_partition, struct hfb_err *err);
 int hfb_partitions_attach(struct hfb_node *node, struct hfb_partition *const *partitions,
 			  uint32_t n);
+/* Let go by their cores and found by nobody any more. */
 int hfb_partitions_detach(struct hfb_node *node, struct hfb_partition *const *partitions,
 			  uint32_t n, bool end_mark);
 /* Takes @partition; with @deleted its files go as well. */

@@ -204,12 +204,11 @@ out:
 }
 
 /*
- * Nobody finds them any more, and their cores let them go. On -ETIMEDOUT a core still
- * holds some: then none may be freed.
+ * Their cores let them go. On -ETIMEDOUT a core still holds some: then none may be freed.
  */
-int
-hfb_partitions_detach(struct hfb_node *node, struct hfb_partition *const *partitions, uint32_t n,
-		      bool end_mark)
+static int
+partitions_let_go(struct hfb_node *node, struct hfb_partition *const *partitions, uint32_t n,
+		  bool end_mark)
 {
 	struct hfb_command *commands = hfb_commands_make(n);
 	uint16_t *cores = calloc(n, sizeof(*cores));
@@ -226,16 +225,25 @@ hfb_partitions_detach(struct hfb_node *node, struct hfb_partition *const *partit
 		cores[i] = partitions[i]->core;
 	}
 	r = hfb_commands_run(node, commands, cores, n, HFB_COMMAND_WAIT_NS);
+out:
+	free(cores);
+	return r;
+}
+
+int
+hfb_partitions_detach(struct hfb_node *node, struct hfb_partition *const *partitions, uint32_t n,
+		      bool end_mark)
+{
+	int r = partitions_let_go(node, partitions, n, end_mark);
+
 	if (r < 0)
-		goto out;
+		return r;
 	for (uint32_t i = 0; i < n; i++) {
 		__atomic_store_n(&node->partitions[partitions[i]->handle], NULL, __ATOMIC_RELEASE);
 		node->partitions_count--;
 	}
 	hfb_node_quiesce(node);
-out:
-	free(cores);
-	return r;
+	return 0;
 }
 
 void
@@ -254,8 +262,8 @@ hfb_partition_close(struct hfb_node *node, struct hfb_partition *partition, bool
 	free(partition);
 }
 
-void
-hfb_partitions_close(struct hfb_node *node)
+int
+hfb_partitions_end(struct hfb_node *node)
 {
 	struct hfb_partition **all = calloc(node->handles_used + 1, sizeof(*all));
 	uint32_t n = 0;
@@ -265,15 +273,19 @@ hfb_partitions_close(struct hfb_node *node)
 		for (uint32_t i = 0; i < node->handles_used; i++)
 			if (node->partitions[i] != NULL)
 				all[n++] = node->partitions[i];
-		r = hfb_partitions_detach(node, all, n, true);
-	}
-	if (r < 0) {
-		/* the logs stay as a crash would leave them: the next start recovers them */
-		fprintf(stderr, "hfbusd: %u partitions were not closed cleanly: %s\n",
-			node->partitions_count, strerror(-r));
-	} else {
-		for (uint32_t i = 0; i < n; i++)
-			hfb_partition_close(node, all[i], false);
+		r = partitions_let_go(node, all, n, true);
 	}
 	free(all);
+	return r;
+}
+
+void
+hfb_partitions_close(struct hfb_node *node)
+{
+	for (uint32_t i = 0; i < node->handles_used; i++)
+		if (node->partitions[i] != NULL) {
+			hfb_partition_close(node, node->partitions[i], false);
+			node->partitions[i] = NULL;
+		}
+	node->partitions_count = 0;
 }

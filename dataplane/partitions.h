@@ -5,7 +5,8 @@
  *	hfb_positions_create(node, &err);	shared table, read-only to others
  *	hfb_partitions_open(node, &err);	all logs: recovered, reported, attached
  *	hfb_topic_put(node, &request, &topic, &err);	create, change, delete
- *	hfb_partitions_close(node);		end marks, all durable, closed
+ *	hfb_partitions_end(node);		end marks, all durable
+ *	hfb_partitions_close(node);		cores have stopped: closed
  *
  * A partition's core is its topic's name hashed, plus its index: a topic's partitions
  * spread evenly and stay where they are while the number of cores does.
@@ -50,7 +51,12 @@ int hfb_feeds_bind(struct hfb_node *node, struct hfb_err *err);
 int hfb_topic_put(struct hfb_node *node, const struct hfb_ipc_topic *request,
 		  const struct hfb_topic **ret_topic, struct hfb_err *err);
 
-/* Let all logs go, with end marks, and close them. The cores are running. */
+/*
+ * Let all logs go, with end marks; the cores are running. They stay published, since a
+ * feed or a session of another core may still look at them. 0, or -ETIMEDOUT, -ENOMEM.
+ */
+int hfb_partitions_end(struct hfb_node *node);
+/* Once the cores have stopped: close the logs. */
 void hfb_partitions_close(struct hfb_node *node);
 
 /* Tell, once each, when a disk is full or has failed, when there is room again, and what
