@@ -311,7 +311,7 @@ rig_check(struct rig *rig)
 		if (pread(fd, bytes, size, (off_t)(HFB_SEGMENT_HEADER_BYTES + position -
 						   info.base_position)) != (ssize_t)size)
 			fprintf(stderr, "short segment\n");
-		close(fd);
+		hfb_env_close(rig->config.env != NULL ? rig->config.env : hfb_env_real(), fd);
 		hfb_walk_init(&walk, seed, position, bytes, size);
 		while ((fault = hfb_walk_next(&walk, HFB_CHECK_ALL, &view)) == HFB_FAULT_NONE) {
 			if (!batch_check(&view, &number) ||
