@@ -15,7 +15,7 @@ ready(struct hfb_bus *bus, struct hfb_err *err)
 {
 	int r;
 
-	bus->checked_ns = 0;	/* look now: a caller has come for an answer */
+	bus->checked_ns = 0; /* look now: a caller has come for an answer */
 	r = hfb_connection_check(bus, hfb_now_ns(), err);
 	return r == -ETIMEDOUT ? -ENOTCONN : r;
 }
@@ -60,12 +60,13 @@ hfb_admin_topic_get(struct hfb_bus *bus, const char *name, struct hfb_ipc_topic 
 		return 0;
 	}
 	memcpy(ask.name, name, strlen(name) + 1);
-	r = hfb_connection_ask(bus, HFB_IPC_TOPIC_GET, &ask, sizeof(ask), bytes, &size, NULL, 0, NULL,
-			       err);
+	r = hfb_connection_ask(bus, HFB_IPC_TOPIC_GET, &ask, sizeof(ask), bytes, &size, NULL, 0,
+			       NULL, err);
 	if (r < 0)
 		return r;
 	if (size < sizeof(answer))
-		return hfb_err_set(err, -EPROTO, "hfbusd's answer about topic %s is too short", name);
+		return hfb_err_set(err, -EPROTO, "hfbusd's answer about topic %s is too short",
+				   name);
 	memcpy(&answer, bytes, sizeof(answer));
 	*ret_topic = answer.topic;
 	ret_topic->name[sizeof(ret_topic->name) - 1] = '\0';
@@ -93,13 +94,15 @@ hfb_admin_partitions_get(struct hfb_bus *bus, const char *name, uint32_t first,
 		uint32_t n;
 
 		memcpy(ask.name, name, strlen(name) + 1);
-		r = hfb_connection_ask(bus, HFB_IPC_TOPIC_GET, &ask, sizeof(ask), bytes, &size, NULL, 0,
-				       NULL, err);
+		r = hfb_connection_ask(bus, HFB_IPC_TOPIC_GET, &ask, sizeof(ask), bytes, &size,
+				       NULL, 0, NULL, err);
 		if (r < 0)
 			return r;
 		if (size < sizeof(answer))
-			return hfb_err_set(err, -EPROTO, "hfbusd's answer about topic %s is too "
-					   "short", name);
+			return hfb_err_set(err, -EPROTO,
+					   "hfbusd's answer about topic %s is too "
+					   "short",
+					   name);
 		memcpy(&answer, bytes, sizeof(answer));
 		n = answer.count;
 		if (n > (size - sizeof(answer)) / sizeof(*ret_partitions))
@@ -130,8 +133,8 @@ hfb_admin_topics_list(struct hfb_bus *bus, const char *after, struct hfb_ipc_top
 		return r;
 	memset(&ask, 0, sizeof(ask));
 	strncpy(ask.after, after, sizeof(ask.after) - 1);
-	r = hfb_connection_ask(bus, HFB_IPC_TOPIC_LIST, &ask, sizeof(ask), bytes, &size, NULL, 0, NULL,
-			       err);
+	r = hfb_connection_ask(bus, HFB_IPC_TOPIC_LIST, &ask, sizeof(ask), bytes, &size, NULL, 0,
+			       NULL, err);
 	if (r < 0)
 		return r;
 	if (size < sizeof(list))

@@ -15,17 +15,17 @@
 #define HFB_CHECK_FINDINGS_MAX 40u
 
 enum hfb_check_verdict {
-	HFB_CHECK_OK,		/* as fast as it gets */
-	HFB_CHECK_INFO,		/* worth knowing */
-	HFB_CHECK_WARN,		/* works, slower or with larger tails */
-	HFB_CHECK_FAIL,		/* hfbusd will not run here */
+	HFB_CHECK_OK,	/* as fast as it gets */
+	HFB_CHECK_INFO, /* worth knowing */
+	HFB_CHECK_WARN, /* works, slower or with larger tails */
+	HFB_CHECK_FAIL, /* hfbusd will not run here */
 };
 
 struct hfb_check_finding {
 	const char *name;
 	enum hfb_check_verdict verdict;
 	char found[320];
-	char advice[480];	/* "" = none needed */
+	char advice[480]; /* "" = none needed */
 };
 
 struct hfb_check_list {
@@ -35,10 +35,11 @@ struct hfb_check_list {
 
 /* @advice NULL = none. */
 void hfb_check_add(struct hfb_check_list *list, const char *name, enum hfb_check_verdict verdict,
-		   const char *advice, const char *found, ...) __attribute__((format(printf, 5, 6)));
+		   const char *advice, const char *found, ...)
+	__attribute__((format(printf, 5, 6)));
 
-void hfb_check_host(struct hfb_check_list *list);			/* CPUs, memory, kernel */
-void hfb_check_disk(struct hfb_check_list *list, const char *folder);	/* where the log lives */
+void hfb_check_host(struct hfb_check_list *list);		      /* CPUs, memory, kernel */
+void hfb_check_disk(struct hfb_check_list *list, const char *folder); /* where the log lives */
 
 /* First line of a file without its end; "" when it cannot be read. */
 const char *hfb_check_file_line(const char *path, char *to, uint32_t size);

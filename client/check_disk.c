@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BLOCK 4096u
+#define BLOCK	4096u
 #define SAMPLES 32
 
 static uint64_t
@@ -58,9 +58,9 @@ file_system_name(const char *folder)
 		long type;
 		const char *name;
 	} names[] = {
-		{ 0xef53, "ext4" },	    { 0x58465342, "xfs" },	{ 0x9123683e, "btrfs" },
-		{ 0x01021994, "tmpfs" },    { 0x794c7630, "overlayfs" }, { 0x6969, "nfs" },
-		{ 0x2fc12fc1, "zfs" },	    { 0xf2f52010, "f2fs" },
+		{ 0xef53, "ext4" },	 { 0x58465342, "xfs" },	      { 0x9123683e, "btrfs" },
+		{ 0x01021994, "tmpfs" }, { 0x794c7630, "overlayfs" }, { 0x6969, "nfs" },
+		{ 0x2fc12fc1, "zfs" },	 { 0xf2f52010, "f2fs" },
 	};
 	struct statfs fs;
 
@@ -111,9 +111,11 @@ cache(struct hfb_check_list *list, const char *disk)
 	back = strcmp(write_cache, "write back") == 0;
 	has_fua = strcmp(fua, "1") == 0;
 	hfb_check_add(list, "disk-cache", !back || has_fua ? HFB_CHECK_OK : HFB_CHECK_INFO,
-		      !back || has_fua ? NULL :
-		      "each group of writes ends with a flush of the whole device (fdatasync): a disk "
-		      "with FUA or with a protected cache (write through) acks sooner",
+		      !back || has_fua
+			      ? NULL
+			      : "each group of writes ends with a flush of the whole device "
+				"(fdatasync): a disk "
+				"with FUA or with a protected cache (write through) acks sooner",
 		      "%s: %s, FUA %s: writes are synced by %s", disk,
 		      *write_cache ? write_cache : "unknown cache", has_fua ? "yes" : "no",
 		      !back || has_fua ? "RWF_DSYNC" : "one fdatasync a group");
@@ -146,10 +148,12 @@ direct(struct hfb_check_list *list, const char *folder)
 	if (fd < 0) {
 		bool refused = errno == EINVAL;
 
-		hfb_check_add(list, "o-direct", refused ? HFB_CHECK_FAIL : HFB_CHECK_WARN,
-			      refused ? "this file system takes no O_DIRECT: put the data folder on ext4 "
-					"or xfs" : "name a folder you may write to with --data",
-			      "%s: %s", folder, strerror(errno));
+		hfb_check_add(
+			list, "o-direct", refused ? HFB_CHECK_FAIL : HFB_CHECK_WARN,
+			refused ? "this file system takes no O_DIRECT: put the data folder on ext4 "
+				  "or xfs"
+				: "name a folder you may write to with --data",
+			"%s: %s", folder, strerror(errno));
 		return;
 	}
 	unlink(path);
@@ -175,13 +179,18 @@ direct(struct hfb_check_list *list, const char *folder)
 		hfb_check_add(list, "o-direct", HFB_CHECK_OK, NULL, "works");
 		hfb_check_add(list, "synced-write",
 			      took[SAMPLES / 2] < 2000000 ? HFB_CHECK_OK : HFB_CHECK_WARN,
-			      took[SAMPLES / 2] < 2000000 ? NULL : "durable acks take at least this long: "
-						"a faster disk, or topics with --commit received",
+			      took[SAMPLES / 2] < 2000000
+				      ? NULL
+				      : "durable acks take at least this long: "
+					"a faster disk, or topics with --commit received",
 			      "4 KiB: median %.0f us, slowest of %d %.0f us",
-			      (double)took[SAMPLES / 2] / 1e3, SAMPLES, (double)took[SAMPLES - 1] / 1e3);
+			      (double)took[SAMPLES / 2] / 1e3, SAMPLES,
+			      (double)took[SAMPLES - 1] / 1e3);
 	} else {
-		hfb_check_add(list, "o-direct", HFB_CHECK_FAIL, "put the data folder on ext4 or xfs, with "
-			      "space left", "%s: a synced O_DIRECT write of 4 KiB fails: %s", folder,
+		hfb_check_add(list, "o-direct", HFB_CHECK_FAIL,
+			      "put the data folder on ext4 or xfs, with "
+			      "space left",
+			      "%s: a synced O_DIRECT write of 4 KiB fails: %s", folder,
 			      strerror(errno));
 	}
 	free(block);
@@ -256,18 +265,23 @@ interrupts(struct hfb_check_list *list, const char *disk)
 		hfb_check_file_line(path, affinity, sizeof(affinity));
 		if (used < sizeof(found))
 			used += (size_t)snprintf(found + used, sizeof(found) - used,
-						 "%sIRQ %d on CPU %s (most so far: %d)", used ? ", " : "",
-						 irq, *affinity ? affinity : "?", cpu);
+						 "%sIRQ %d on CPU %s (most so far: %d)",
+						 used ? ", " : "", irq, *affinity ? affinity : "?",
+						 cpu);
 	}
 	fclose(f);
 	if (used == 0) {
-		hfb_check_add(list, "disk-interrupts", HFB_CHECK_INFO, NULL, "%s: none found", disk);
+		hfb_check_add(list, "disk-interrupts", HFB_CHECK_INFO, NULL, "%s: none found",
+			      disk);
 		return;
 	}
-	hfb_check_add(list, "disk-interrupts", HFB_CHECK_INFO,
-		      "a synced write completes in kernel workers on that CPU: a poll core there yields "
-		      "while writes are in flight; for the best tails give --cores other CPUs, or move the "
-		      "interrupt by /proc/irq/N/smp_affinity_list", "%s: %s", disk, found);
+	hfb_check_add(
+		list, "disk-interrupts", HFB_CHECK_INFO,
+		"a synced write completes in kernel workers on that CPU: a poll core there yields "
+		"while writes are in flight; for the best tails give --cores other CPUs, or move "
+		"the "
+		"interrupt by /proc/irq/N/smp_affinity_list",
+		"%s: %s", disk, found);
 }
 
 static void
@@ -280,8 +294,10 @@ space(struct hfb_check_list *list, const char *folder)
 		return;
 	gib = (double)v.f_bavail * (double)v.f_frsize / (double)(1ull << 30);
 	hfb_check_add(list, "disk-space", gib >= 1 ? HFB_CHECK_OK : HFB_CHECK_WARN,
-		      gib >= 1 ? NULL : "publishing is refused when it is full: free space or set "
-				 "--retention-bytes", "%.1f GiB free", gib);
+		      gib >= 1 ? NULL
+			       : "publishing is refused when it is full: free space or set "
+				 "--retention-bytes",
+		      "%.1f GiB free", gib);
 }
 
 void
@@ -295,15 +311,18 @@ hfb_check_disk(struct hfb_check_list *list, const char *folder)
 	fs = file_system_name(here);
 	good = strcmp(fs, "ext4") == 0 || strcmp(fs, "xfs") == 0;
 	hfb_check_add(list, "file-system", good ? HFB_CHECK_OK : HFB_CHECK_WARN,
-		      good ? NULL : strcmp(fs, "tmpfs") == 0 ?
-		      "this is memory: nothing here survives a reboot" :
-		      "ext4 and xfs overwrite in place, as the log wants it; others may copy on write or "
-		      "sync over a network", "%s at %s", fs, here);
+		      good			 ? NULL
+		      : strcmp(fs, "tmpfs") == 0 ? "this is memory: nothing here survives a reboot"
+						 : "ext4 and xfs overwrite in place, as the log "
+						   "wants it; others may copy on write or "
+						   "sync over a network",
+		      "%s at %s", fs, here);
 	space(list, here);
 	direct(list, here);
 	disk_of(here, disk, sizeof(disk));
 	if (*disk == '\0') {
-		hfb_check_add(list, "disk-cache", HFB_CHECK_INFO, NULL, "%s is on no block device", here);
+		hfb_check_add(list, "disk-cache", HFB_CHECK_INFO, NULL, "%s is on no block device",
+			      here);
 		return;
 	}
 	cache(list, disk);

@@ -97,8 +97,9 @@ cpus(struct hfb_check_list *list)
 	char isolated[128], nohz[128], governor[64], flags[4096] = "";
 
 	hfb_check_add(list, "cpus", n >= 2 ? HFB_CHECK_OK : HFB_CHECK_WARN,
-		      n >= 2 ? NULL : "with one CPU poll cores, clients and the disk's work share it: "
-				      "use --idle adaptive",
+		      n >= 2 ? NULL
+			     : "with one CPU poll cores, clients and the disk's work share it: "
+			       "use --idle adaptive",
 		      "%ld online", n);
 	key_value("/proc/cpuinfo", "flags", flags, sizeof(flags));
 #if defined(__x86_64__)
@@ -110,19 +111,23 @@ cpus(struct hfb_check_list *list)
 	hfb_check_file_line("/sys/devices/system/cpu/nohz_full", nohz, sizeof(nohz));
 	if (strcmp(nohz, " (null)") == 0 || strcmp(nohz, "(null)") == 0)
 		nohz[0] = '\0';
-	hfb_check_add(list, "isolated-cores", *isolated ? HFB_CHECK_OK : HFB_CHECK_WARN,
-		      *isolated ? NULL : "for --idle busy boot with isolcpus=managed_irq,domain,LIST "
-				"nohz_full=LIST rcu_nocbs=LIST and give the same LIST to --cores; else "
-				"stay with --idle adaptive",
-		      "isolated: %s; nohz_full: %s", *isolated ? isolated : "none",
-		      *nohz ? nohz : "none");
+	hfb_check_add(
+		list, "isolated-cores", *isolated ? HFB_CHECK_OK : HFB_CHECK_WARN,
+		*isolated ? NULL
+			  : "for --idle busy boot with isolcpus=managed_irq,domain,LIST "
+			    "nohz_full=LIST rcu_nocbs=LIST and give the same LIST to --cores; else "
+			    "stay with --idle adaptive",
+		"isolated: %s; nohz_full: %s", *isolated ? isolated : "none",
+		*nohz ? nohz : "none");
 	hfb_check_file_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", governor,
 			    sizeof(governor));
 	if (*governor)
 		hfb_check_add(list, "cpu-governor",
 			      strcmp(governor, "performance") == 0 ? HFB_CHECK_OK : HFB_CHECK_WARN,
-			      strcmp(governor, "performance") == 0 ? NULL :
-			      "cpupower frequency-set -g performance", "%s", governor);
+			      strcmp(governor, "performance") == 0
+				      ? NULL
+				      : "cpupower frequency-set -g performance",
+			      "%s", governor);
 }
 
 static void
@@ -131,18 +136,19 @@ clock_source(struct hfb_check_list *list)
 	char current[64], flags[4096] = "";
 	bool tsc, invariant;
 
-	hfb_check_file_line("/sys/devices/system/clocksource/clocksource0/current_clocksource", current,
-			    sizeof(current));
+	hfb_check_file_line("/sys/devices/system/clocksource/clocksource0/current_clocksource",
+			    current, sizeof(current));
 	key_value("/proc/cpuinfo", "flags", flags, sizeof(flags));
 	tsc = strcmp(current, "tsc") == 0;
 	invariant = flag_is_set(flags, "constant_tsc") && flag_is_set(flags, "nonstop_tsc");
 	hfb_check_add(list, "clock-source", tsc ? HFB_CHECK_OK : HFB_CHECK_WARN,
-		      tsc ? NULL : "reading the time may enter the kernel or the hypervisor; where the "
+		      tsc ? NULL
+			  : "reading the time may enter the kernel or the hypervisor; where the "
 			    "TSC is sound boot with clocksource=tsc tsc=reliable",
 		      "%s", *current ? current : "unknown");
-	hfb_check_add(list, "invariant-tsc",
-		      invariant ? HFB_CHECK_OK : HFB_CHECK_WARN,
-		      invariant ? NULL : "timestamps come from the TSC and are set against UTC once a "
+	hfb_check_add(list, "invariant-tsc", invariant ? HFB_CHECK_OK : HFB_CHECK_WARN,
+		      invariant ? NULL
+				: "timestamps come from the TSC and are set against UTC once a "
 				  "second: with a TSC that changes its pace they wander in between",
 		      "constant_tsc %s, nonstop_tsc %s",
 		      flag_is_set(flags, "constant_tsc") ? "yes" : "no",
@@ -156,11 +162,13 @@ numa(struct hfb_check_list *list)
 	uint32_t nodes = 0;
 
 	for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;)
-		nodes += strncmp(e->d_name, "node", 4) == 0 && e->d_name[4] >= '0' && e->d_name[4] <= '9';
+		nodes += strncmp(e->d_name, "node", 4) == 0 && e->d_name[4] >= '0' &&
+			 e->d_name[4] <= '9';
 	if (dir != NULL)
 		closedir(dir);
 	hfb_check_add(list, "numa", nodes <= 1 ? HFB_CHECK_OK : HFB_CHECK_INFO,
-		      nodes <= 1 ? NULL : "give --cores of the node the NIC and the disk are on: see "
+		      nodes <= 1 ? NULL
+				 : "give --cores of the node the NIC and the disk are on: see "
 				   "/sys/class/net/*/device/numa_node and lscpu",
 		      "%u node%s", nodes == 0 ? 1 : nodes, nodes <= 1 ? "" : "s");
 }
@@ -176,7 +184,8 @@ hugepages(struct hfb_check_list *list)
 	key_value("/proc/meminfo", "Hugepagesize", size, sizeof(size));
 	there = atol(free_) > 0;
 	hfb_check_add(list, "hugepages", there ? HFB_CHECK_OK : HFB_CHECK_WARN,
-		      there ? NULL : "plain pages are used instead (more TLB misses); for hugepages: "
+		      there ? NULL
+			    : "plain pages are used instead (more TLB misses); for hugepages: "
 			      "echo 512 > /proc/sys/vm/nr_hugepages, best at boot by hugepages=512",
 		      "%s of %s free, %s each", free_, total, size);
 	hfb_check_file_line("/sys/kernel/mm/transparent_hugepage/enabled", thp, sizeof(thp));
@@ -195,13 +204,15 @@ memlock(struct hfb_check_list *list)
 	if (limit.rlim_cur == RLIM_INFINITY)
 		hfb_check_add(list, "memlock", HFB_CHECK_OK, NULL, "unlimited");
 	else if (geteuid() == 0)
-		hfb_check_add(list, "memlock", HFB_CHECK_OK, NULL, "%llu MiB, not held against root",
-			      (unsigned long long)mib);
+		hfb_check_add(list, "memlock", HFB_CHECK_OK, NULL,
+			      "%llu MiB, not held against root", (unsigned long long)mib);
 	else
 		hfb_check_add(list, "memlock", mib >= 256 ? HFB_CHECK_OK : HFB_CHECK_WARN,
-			      mib >= 256 ? NULL : "rings that do not fit are not registered with "
-					   "io_uring, so each write pins its pages: raise it with "
-					   "LimitMEMLOCK=infinity (systemd) or memlock in limits.conf",
+			      mib >= 256
+				      ? NULL
+				      : "rings that do not fit are not registered with "
+					"io_uring, so each write pins its pages: raise it with "
+					"LimitMEMLOCK=infinity (systemd) or memlock in limits.conf",
 			      "%llu MiB", (unsigned long long)mib);
 }
 
@@ -240,11 +251,12 @@ uring(struct hfb_check_list *list)
 	hfb_check_file_line("/proc/sys/kernel/io_uring_disabled", disabled, sizeof(disabled));
 	fd = ring_setup(0, &params);
 	if (fd < 0) {
-		hfb_check_add(list, "io_uring", HFB_CHECK_FAIL,
-			      "hfbusd writes by io_uring: set kernel.io_uring_disabled to 0, and let the "
-			      "container's seccomp profile allow io_uring_setup, _enter and _register",
-			      "not usable: %s%s%s", strerror(errno),
-			      *disabled ? ", kernel.io_uring_disabled = " : "", disabled);
+		hfb_check_add(
+			list, "io_uring", HFB_CHECK_FAIL,
+			"hfbusd writes by io_uring: set kernel.io_uring_disabled to 0, and let the "
+			"container's seccomp profile allow io_uring_setup, _enter and _register",
+			"not usable: %s%s%s", strerror(errno),
+			*disabled ? ", kernel.io_uring_disabled = " : "", disabled);
 		return;
 	}
 	ops = op_supported(fd, IORING_OP_WRITE_FIXED) && op_supported(fd, IORING_OP_FSYNC) &&
@@ -257,11 +269,13 @@ uring(struct hfb_check_list *list)
 		close(fd);
 #endif
 	if (!ops)
-		hfb_check_add(list, "io_uring", HFB_CHECK_FAIL, "a kernel of 5.6 or later is needed",
+		hfb_check_add(list, "io_uring", HFB_CHECK_FAIL,
+			      "a kernel of 5.6 or later is needed",
 			      "without read, write_fixed or fsync");
 	else
 		hfb_check_add(list, "io_uring", issuer ? HFB_CHECK_OK : HFB_CHECK_WARN,
-			      issuer ? NULL : "Linux 6.1 or later lets a core take its completions when "
+			      issuer ? NULL
+				     : "Linux 6.1 or later lets a core take its completions when "
 				       "it wants to (SINGLE_ISSUER, DEFER_TASKRUN)",
 			      "works, SINGLE_ISSUER and DEFER_TASKRUN %s, features %08x",
 			      issuer ? "yes" : "no", params.features);
@@ -273,8 +287,8 @@ hfb_check_host(struct hfb_check_list *list)
 	struct utsname u;
 
 	if (uname(&u) == 0)
-		hfb_check_add(list, "kernel", HFB_CHECK_INFO, NULL, "%s %s, %s", u.sysname, u.release,
-			      u.machine);
+		hfb_check_add(list, "kernel", HFB_CHECK_INFO, NULL, "%s %s, %s", u.sysname,
+			      u.release, u.machine);
 	cpus(list);
 	clock_source(list);
 	numa(list);

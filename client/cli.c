@@ -55,7 +55,8 @@ hfb_cli_usage(const char *command, const char *format, ...)
 }
 
 int
-hfb_cli_number(const char *command, const char *option, const char *text, uint64_t max, uint64_t *ret)
+hfb_cli_number(const char *command, const char *option, const char *text, uint64_t max,
+	       uint64_t *ret)
 {
 	uint64_t n;
 
@@ -79,7 +80,8 @@ hfb_cli_stage(const char *command, const char *option, const char *text, int32_t
 			return 0;
 		}
 	}
-	hfb_cli_usage(command, "%s is one of received, durable, mirrored, mirrored-durable, not '%s'",
+	hfb_cli_usage(command,
+		      "%s is one of received, durable, mirrored, mirrored-durable, not '%s'",
 		      option, text);
 	return -EINVAL;
 }

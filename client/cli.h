@@ -24,9 +24,9 @@
 #include <hfbus/err.h>
 #include <hfbus/types.h>
 
-#define HFB_EXIT_OK 0
-#define HFB_EXIT_FAILED 1
-#define HFB_EXIT_USAGE 2
+#define HFB_EXIT_OK	     0
+#define HFB_EXIT_FAILED	     1
+#define HFB_EXIT_USAGE	     2
 #define HFB_EXIT_INTERRUPTED 130
 
 struct hfb_cli_command {

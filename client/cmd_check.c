@@ -46,9 +46,9 @@ json_print(const struct hfb_check_list *list)
 	for (uint32_t i = 0; i < list->count; i++) {
 		const struct hfb_check_finding *f = &list->findings[i];
 
-		json_array_append_new(checks, json_pack("{s:s,s:s,s:s,s:s}", "name", f->name, "verdict",
-							verdict_names[f->verdict], "found", f->found,
-							"advice", f->advice));
+		json_array_append_new(checks, json_pack("{s:s,s:s,s:s,s:s}", "name", f->name,
+							"verdict", verdict_names[f->verdict],
+							"found", f->found, "advice", f->advice));
 	}
 	root = json_pack("{s:s,s:o}", "verdict", verdict_names[worst_of(list)], "checks", checks);
 	json_dumpf(root, stdout, JSON_INDENT(1));
@@ -131,7 +131,8 @@ hfb_cmd_check(int argc, char **argv)
 		}
 	}
 	if (optind != argc)
-		return hfb_cli_usage("check", "no arguments are needed, but '%s' was given", argv[optind]);
+		return hfb_cli_usage("check", "no arguments are needed, but '%s' was given",
+				     argv[optind]);
 	if (folder == NULL)
 		folder = hfb_bus_find(NULL, found, sizeof(found), &err) == 0 ? found : ".";
 	hfb_check_host(&list);

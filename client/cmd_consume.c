@@ -38,7 +38,7 @@ struct consume {
 	bool *ended;
 	uint32_t subs_count, ended_count;
 	struct hfb_text out;
-	bool broken;		/* the reader of our output is gone */
+	bool broken; /* the reader of our output is gone */
 };
 
 static void
@@ -47,19 +47,23 @@ help(void)
 	printf("Usage: hfbus consume TOPIC [OPTION]...\n"
 	       "Write TOPIC's events to standard output.\n\n"
 	       "  --partition N     only this one (else all)\n"
-	       "  --from WHERE      earliest, latest, an OFFSET, @RFC3339 or @NS (UTC, when received);\n"
+	       "  --from WHERE      earliest, latest, an OFFSET, @RFC3339 or @NS (UTC, when "
+	       "received);\n"
 	       "                    default latest, with --until-end earliest\n"
 	       "  --count N         end after N events\n"
 	       "  --until-end       end at what is committed when it gets there\n"
-	       "  --format FORMAT   text (value and a newline), json (a line each), raw (values only)\n"
+	       "  --format FORMAT   text (value and a newline), json (a line each), raw (values "
+	       "only)\n"
 	       "  --udp HOST:PORT   over UDP instead of shared memory\n"
 	       "  --wait DURATION   how long to go on without an hfbusd; default 30s\n"
 	       "  --stats           more figures in the summary\n"
 	       "  --quiet           no summary on standard error\n"
 	       "  --data DIR        data folder of the bus\n"
 	       "  --help            this text\n\n"
-	       "Marks (truncated, lapped, retired, corrupt) are told on standard error and, as JSON,\n"
-	       "in their place. Exit status: 0 ok, 1 failed or something was corrupt, 2 wrong usage,\n"
+	       "Marks (truncated, lapped, retired, corrupt) are told on standard error and, as "
+	       "JSON,\n"
+	       "in their place. Exit status: 0 ok, 1 failed or something was corrupt, 2 wrong "
+	       "usage,\n"
 	       "130 interrupted.\n");
 }
 
@@ -105,7 +109,8 @@ output_write(struct consume *c, struct hfb_err *err)
 		} else {
 			c->broken = errno == EPIPE;
 			c->out.used = 0;
-			return hfb_err_set(err, -errno, "cannot write the output: %s", strerror(errno));
+			return hfb_err_set(err, -errno, "cannot write the output: %s",
+					   strerror(errno));
 		}
 	}
 	c->out.used = 0;
@@ -122,25 +127,32 @@ mark_tell(struct consume *c, const struct hfb_item *item)
 		snprintf(offset, sizeof(offset), "offset %" PRIu64, item->mark.to_offset);
 	switch (item->kind) {
 	case HFB_ITEM_TRUNCATED:
-		fprintf(stderr, "hfbus consume: %s/%u: truncated: epoch %u ends at position %" PRIu64
-			" (%s); what was read after it is not in the log any more\n", c->topic,
-			item->partition, item->mark.epoch, item->mark.to_position, offset);
+		fprintf(stderr,
+			"hfbus consume: %s/%u: truncated: epoch %u ends at position %" PRIu64
+			" (%s); what was read after it is not in the log any more\n",
+			c->topic, item->partition, item->mark.epoch, item->mark.to_position,
+			offset);
 		break;
 	case HFB_ITEM_LAPPED:
-		fprintf(stderr, "hfbus consume: %s/%u: lapped at offset %" PRIu64
-			": reading goes on from the files\n", c->topic, item->partition,
-			item->mark.from_offset);
+		fprintf(stderr,
+			"hfbus consume: %s/%u: lapped at offset %" PRIu64
+			": reading goes on from the files\n",
+			c->topic, item->partition, item->mark.from_offset);
 		break;
 	case HFB_ITEM_RETIRED:
-		fprintf(stderr, "hfbus consume: %s/%u: offsets %" PRIu64 " on are gone by retention; "
-			"going on at %s\n", c->topic, item->partition, item->mark.from_offset, offset);
+		fprintf(stderr,
+			"hfbus consume: %s/%u: offsets %" PRIu64 " on are gone by retention; "
+			"going on at %s\n",
+			c->topic, item->partition, item->mark.from_offset, offset);
 		break;
 	case HFB_ITEM_CORRUPT:
 		c->corrupt++;
-		fprintf(stderr, "hfbus consume: %s/%u: corrupt: %s at positions %" PRIu64 " to %" PRIu64
-			", from offset %" PRIu64 "; going on at %s\n", c->topic, item->partition,
-			*item->mark.path ? item->mark.path : "bytes", item->mark.from_position,
-			item->mark.to_position, item->mark.from_offset, offset);
+		fprintf(stderr,
+			"hfbus consume: %s/%u: corrupt: %s at positions %" PRIu64 " to %" PRIu64
+			", from offset %" PRIu64 "; going on at %s\n",
+			c->topic, item->partition, *item->mark.path ? item->mark.path : "bytes",
+			item->mark.from_position, item->mark.to_position, item->mark.from_offset,
+			offset);
 		break;
 	default:
 		break;
@@ -168,9 +180,10 @@ item_take(struct consume *c, const struct hfb_item *item)
 		if (c->format == FORMAT_JSON)
 			hfb_json_item(&c->out, c->topic, item);
 		else
-			fprintf(stderr, "hfbus consume: %s/%u: offset %" PRIu64 ": gap of %" PRIu64
-				" from sequence %" PRIu64 ", session %s, cause %s\n", c->topic,
-				item->partition, item->offset, item->feed.gap_count,
+			fprintf(stderr,
+				"hfbus consume: %s/%u: offset %" PRIu64 ": gap of %" PRIu64
+				" from sequence %" PRIu64 ", session %s, cause %s\n",
+				c->topic, item->partition, item->offset, item->feed.gap_count,
 				item->feed.sequence, item->feed.session,
 				item->feed.gap_cause == 2 ? "local" : "wire");
 		break;
@@ -264,7 +277,8 @@ run(struct consume *c, struct hfb_err *err)
 			if (c->ended[i])
 				continue;
 			/* a lone one may wait inside; Ctrl-C is looked at in between */
-			r = turn(c, i, c->subs_count == 1 ? (c->until_end ? 5 : 100) : 0, &worked, err);
+			r = turn(c, i, c->subs_count == 1 ? (c->until_end ? 5 : 100) : 0, &worked,
+				 err);
 			if (r < 0)
 				return r;
 		}
@@ -302,29 +316,39 @@ summary(struct consume *c, bool stats)
 		sum.udp_datagrams += s.udp_datagrams;
 		sum.udp_duplicates += s.udp_duplicates;
 	}
-	fprintf(stderr, "%" PRIu64 " events from %s in %.3f s (%s/s), %" PRIu64 " gaps, %" PRIu64
-		" corrupt\n", c->count, c->topic, seconds,
+	fprintf(stderr,
+		"%" PRIu64 " events from %s in %.3f s (%s/s), %" PRIu64 " gaps, %" PRIu64
+		" corrupt\n",
+		c->count, c->topic, seconds,
 		hfb_cli_short(seconds > 0 ? (double)c->count / seconds : 0, rate, sizeof(rate)),
 		c->gaps, sum.corrupt);
 	if (stats)
-		fprintf(stderr, "%" PRIu64 " bytes of log, %" PRIu64 " ring reads, %" PRIu64
+		fprintf(stderr,
+			"%" PRIu64 " bytes of log, %" PRIu64 " ring reads, %" PRIu64
 			" file reads, %" PRIu64 " lapped, %" PRIu64 " truncated, %" PRIu64
 			" retired, %" PRIu64 " reconnects, %" PRIu64 " datagrams, %" PRIu64
-			" asked again, %" PRIu64 " double\n", sum.bytes, sum.ring_reads,
-			sum.file_reads, sum.lapped, sum.truncated, sum.retired, sum.reconnects,
-			sum.udp_datagrams, sum.udp_reasks, sum.udp_duplicates);
+			" asked again, %" PRIu64 " double\n",
+			sum.bytes, sum.ring_reads, sum.file_reads, sum.lapped, sum.truncated,
+			sum.retired, sum.reconnects, sum.udp_datagrams, sum.udp_reasks,
+			sum.udp_duplicates);
 }
 
 int
 hfb_cmd_consume(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "partition", required_argument, NULL, 'p' }, { "from", required_argument, NULL, 'f' },
-		{ "count", required_argument, NULL, 'n' },     { "until-end", no_argument, NULL, 'e' },
-		{ "format", required_argument, NULL, 'F' },    { "udp", required_argument, NULL, 'u' },
-		{ "wait", required_argument, NULL, 'w' },      { "stats", no_argument, NULL, 's' },
-		{ "quiet", no_argument, NULL, 'q' },	       { "data", required_argument, NULL, 'd' },
-		{ "help", no_argument, NULL, 'h' },	       { NULL, 0, NULL, 0 },
+		{ "partition", required_argument, NULL, 'p' },
+		{ "from", required_argument, NULL, 'f' },
+		{ "count", required_argument, NULL, 'n' },
+		{ "until-end", no_argument, NULL, 'e' },
+		{ "format", required_argument, NULL, 'F' },
+		{ "udp", required_argument, NULL, 'u' },
+		{ "wait", required_argument, NULL, 'w' },
+		{ "stats", no_argument, NULL, 's' },
+		{ "quiet", no_argument, NULL, 'q' },
+		{ "data", required_argument, NULL, 'd' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct hfb_bus_config bus_config = { 0 };
 	struct consume c = { .config = { .from = HFB_SUB_LATEST } };
@@ -345,12 +369,15 @@ hfb_cmd_consume(int argc, char **argv)
 			break;
 		case 'f':
 			if (from_parse(&c, optarg) < 0)
-				return hfb_cli_usage("consume", "--from is earliest, latest, an offset, "
-						     "@RFC3339 or @NS, not '%s'", optarg);
+				return hfb_cli_usage("consume",
+						     "--from is earliest, latest, an offset, "
+						     "@RFC3339 or @NS, not '%s'",
+						     optarg);
 			from_given = true;
 			break;
 		case 'n':
-			if (hfb_cli_number("consume", "--count", optarg, UINT64_MAX, &c.count_max) < 0)
+			if (hfb_cli_number("consume", "--count", optarg, UINT64_MAX, &c.count_max) <
+			    0)
 				return HFB_EXIT_USAGE;
 			if (c.count_max == 0)
 				return hfb_cli_usage("consume", "--count is at least 1");
@@ -366,7 +393,8 @@ hfb_cmd_consume(int argc, char **argv)
 			else if (strcmp(optarg, "raw") == 0)
 				c.format = FORMAT_RAW;
 			else
-				return hfb_cli_usage("consume", "--format is text, json or raw, not '%s'",
+				return hfb_cli_usage("consume",
+						     "--format is text, json or raw, not '%s'",
 						     optarg);
 			break;
 		case 'u':
@@ -374,10 +402,13 @@ hfb_cmd_consume(int argc, char **argv)
 			break;
 		case 'w':
 			if (hfb_duration_parse(optarg, &n) < 0)
-				return hfb_cli_usage("consume", "--wait is a duration like 500ms or 10s, "
-						     "not '%s'", optarg);
-			bus_config.reconnect_ms = n / 1000000 >= UINT32_MAX ? UINT32_MAX :
-						  n < 1000000 ? 1 : (uint32_t)(n / 1000000);
+				return hfb_cli_usage("consume",
+						     "--wait is a duration like 500ms or 10s, "
+						     "not '%s'",
+						     optarg);
+			bus_config.reconnect_ms = n / 1000000 >= UINT32_MAX ? UINT32_MAX
+						  : n < 1000000		    ? 1
+								: (uint32_t)(n / 1000000);
 			break;
 		case 's':
 			stats = true;

@@ -53,8 +53,8 @@ help(void)
 static const char *
 control_name(uint16_t control)
 {
-	static const char *const names[] = { "events", "padding", "gap", "stream-start", "epoch-start",
-					     "end-mark" };
+	static const char *const names[] = { "events",	     "padding",	    "gap",
+					     "stream-start", "epoch-start", "end-mark" };
 
 	return control < sizeof(names) / sizeof(names[0]) ? names[control] : "control";
 }
@@ -85,8 +85,8 @@ control_detail(const struct hfb_batch_view *view, char *to, size_t size)
 	*to = '\0';
 	if (view->control == HFB_CONTROL_GAP && view->payload_bytes >= sizeof(gap)) {
 		memcpy(&gap, view->payload, sizeof(gap));
-		snprintf(to, size, " %" PRIu64 " missing from %" PRIu64 " (%s)", gap.count, gap.first,
-			 gap.cause == HFB_GAP_LOCAL ? "local" : "wire");
+		snprintf(to, size, " %" PRIu64 " missing from %" PRIu64 " (%s)", gap.count,
+			 gap.first, gap.cause == HFB_GAP_LOCAL ? "local" : "wire");
 	} else if (view->control == HFB_CONTROL_STREAM_START &&
 		   view->payload_bytes >= sizeof(stream)) {
 		memcpy(&stream, view->payload, sizeof(stream));
@@ -94,7 +94,8 @@ control_detail(const struct hfb_batch_view *view, char *to, size_t size)
 			 (int)(stream.feed_size < 64 ? stream.feed_size : 64), stream.feed,
 			 (int)(stream.session_size < 32 ? stream.session_size : 32), stream.session,
 			 stream.next_sequence);
-	} else if (view->control == HFB_CONTROL_EPOCH_START && view->payload_bytes >= sizeof(epoch)) {
+	} else if (view->control == HFB_CONTROL_EPOCH_START &&
+		   view->payload_bytes >= sizeof(epoch)) {
 		memcpy(&epoch, view->payload, sizeof(epoch));
 		snprintf(to, size, " %u after %u, which ends at %" PRIu64 " (offset %" PRIu64 ")",
 			 epoch.leader_epoch, epoch.previous_epoch, epoch.previous_end,
@@ -144,9 +145,9 @@ batch_print(struct dump *d, const struct hfb_batch_view *view)
 	}
 	hfb_clock_format(b->timestamp_ns, time, sizeof(time));
 	printf("%14" PRIu64 " %8u  %-12s offset %" PRIu64 " +%u  epoch %u  producer %016" PRIx64
-	       ":%u seq %" PRIu64 "  %s%s\n", view->position, b->size, control_name(view->control),
-	       b->base_offset, b->count, b->leader_epoch, b->producer_id, b->producer_epoch,
-	       b->base_sequence, time, detail);
+	       ":%u seq %" PRIu64 "  %s%s\n",
+	       view->position, b->size, control_name(view->control), b->base_offset, b->count,
+	       b->leader_epoch, b->producer_id, b->producer_epoch, b->base_sequence, time, detail);
 }
 
 static void
@@ -162,7 +163,8 @@ bad_print(struct dump *d, uint64_t position, enum hfb_fault fault, uint64_t next
 		hfb_text_string(&d->out, "\"}\n");
 		return;
 	}
-	printf("%14" PRIu64 " BAD: %s: %s; %" PRIu64 " bytes, the next sound batch is at %" PRIu64 "\n",
+	printf("%14" PRIu64 " BAD: %s: %s; %" PRIu64 " bytes, the next sound batch is at %" PRIu64
+	       "\n",
 	       position, d->path, hfb_fault_name(fault), next - position, next);
 }
 
@@ -206,13 +208,13 @@ file_walk(struct dump *d, const struct hfb_segment_header *h, const uint8_t *byt
 			return;
 		if (fault >= HFB_FAULT_EXTENSION && view.header.size <= walk.left) {
 			next = at + view.header.size;
-		} else if (walk.left > 8 && hfb_batch_search(d->seed, at + 8, walk.at + 8,
-							     walk.left - 8, &found)) {
+		} else if (walk.left > 8 &&
+			   hfb_batch_search(d->seed, at + 8, walk.at + 8, walk.left - 8, &found)) {
 			next = found.position;
 		} else {
 			if (fault == HFB_FAULT_SHORT)
 				bad_print(d, at, fault, at + walk.left);
-			return;		/* the log ends here */
+			return; /* the log ends here */
 		}
 		bad_print(d, at, fault, next);
 		walk.at += next - at;
@@ -228,20 +230,25 @@ header_read(struct dump *d, const uint8_t *bytes, size_t size, struct hfb_segmen
 	uint32_t crc;
 
 	if (size < HFB_SEGMENT_HEADER_BYTES)
-		return hfb_err_set(err, -EBADMSG, "%s: %zu bytes are too short for a segment", d->path,
-				   size);
+		return hfb_err_set(err, -EBADMSG, "%s: %zu bytes are too short for a segment",
+				   d->path, size);
 	memcpy(ret, bytes, sizeof(*ret));
 	if (ret->magic != HFB_SEGMENT_MAGIC)
-		return hfb_err_set(err, -EBADMSG, "%s: not a segment file, or its header is damaged "
-				   "(magic %016" PRIx64 ")", d->path, ret->magic);
+		return hfb_err_set(err, -EBADMSG,
+				   "%s: not a segment file, or its header is damaged "
+				   "(magic %016" PRIx64 ")",
+				   d->path, ret->magic);
 	crc = hfb_crc32c(0, bytes, offsetof(struct hfb_segment_header, header_crc));
 	if (crc != ret->header_crc)
-		return hfb_err_set(err, -EBADMSG, "%s: the segment header at byte 0 is damaged: crc is "
-				   "%08x, not %08x", d->path, crc, ret->header_crc);
+		return hfb_err_set(err, -EBADMSG,
+				   "%s: the segment header at byte 0 is damaged: crc is "
+				   "%08x, not %08x",
+				   d->path, crc, ret->header_crc);
 	if (ret->version != HFB_FORMAT_VERSION || ret->incompatible != 0)
-		return hfb_err_set(err, -EPROTO, "%s: version %u with features %08x; known here are "
-				   "version %u and no features", d->path, ret->version,
-				   ret->incompatible, HFB_FORMAT_VERSION);
+		return hfb_err_set(err, -EPROTO,
+				   "%s: version %u with features %08x; known here are "
+				   "version %u and no features",
+				   d->path, ret->version, ret->incompatible, HFB_FORMAT_VERSION);
 	return 0;
 }
 
@@ -269,9 +276,11 @@ header_print(struct dump *d, const struct hfb_segment_header *h)
 		hfb_text_string(t, ",\"check\":\"ok\"}\n");
 		return;
 	}
-	printf("%s\ntopic %s, partition %u, positions %" PRIu64 " to %" PRIu64 ", made %s, recycled %u "
-	       "times\n", d->path, uuid, h->partition, h->base_position,
-	       h->base_position + h->capacity_bytes, created, h->generation);
+	printf("%s\ntopic %s, partition %u, positions %" PRIu64 " to %" PRIu64
+	       ", made %s, recycled %u "
+	       "times\n",
+	       d->path, uuid, h->partition, h->base_position, h->base_position + h->capacity_bytes,
+	       created, h->generation);
 }
 
 static int
@@ -303,7 +312,8 @@ dump_file(struct dump *d, struct hfb_err *err)
 			continue;
 		if (n <= 0) {
 			r = hfb_err_set(err, n < 0 ? -errno : -EIO, "%s: cannot read byte %lld: %s",
-					d->path, (long long)done, n < 0 ? strerror(errno) : "cut short");
+					d->path, (long long)done,
+					n < 0 ? strerror(errno) : "cut short");
 			goto out;
 		}
 		done += n;
@@ -332,7 +342,8 @@ dump_file(struct dump *d, struct hfb_err *err)
 	} else {
 		printf("%" PRIu64 " batches, %" PRIu64 " events, %" PRIu64 " gaps, offsets %" PRIu64
 		       " to %" PRIu64 ", end at position %" PRIu64 "; %" PRIu64 " bad (%" PRIu64
-		       " bytes)\n", d->batches, d->events, d->gaps, d->first_offset, d->next_offset,
+		       " bytes)\n",
+		       d->batches, d->events, d->gaps, d->first_offset, d->next_offset,
 		       d->end_position, d->bad, d->bad_bytes);
 	}
 out:
@@ -370,7 +381,8 @@ hfb_cmd_dump(int argc, char **argv)
 		}
 	}
 	if (optind + 1 != argc)
-		return hfb_cli_usage("dump", optind == argc ? "which SEGMENT?" : "one SEGMENT only");
+		return hfb_cli_usage("dump",
+				     optind == argc ? "which SEGMENT?" : "one SEGMENT only");
 	d.path = argv[optind];
 	r = dump_file(&d, &err);
 	flush(&d);

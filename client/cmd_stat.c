@@ -35,7 +35,8 @@ static void
 help(void)
 {
 	printf("Usage: hfbus stat [OPTION]...\n"
-	       "Show counters of the running bus: cores, ports, partitions, what was dropped and why.\n\n"
+	       "Show counters of the running bus: cores, ports, partitions, what was dropped and "
+	       "why.\n\n"
 	       "  --json      everything, for programs\n"
 	       "  --data DIR  data folder of the bus\n"
 	       "  --help      this text\n\n"
@@ -140,12 +141,12 @@ partition_json(const struct hfb_positions *p, uint32_t handle)
 		uint64_t position = mark_position(m);
 
 		json_object_set_new(positions, marks[i].name,
-				    json_pack("{s:I,s:I}", "position", (json_int_t)position, "offset",
-					      (json_int_t)m->offset));
+				    json_pack("{s:I,s:I}", "position", (json_int_t)position,
+					      "offset", (json_int_t)m->offset));
 	}
 	return json_pack("{s:s,s:s,s:i,s:i,s:i,s:s,s:s,s:I,s:I,s:I,s:o}", "topic", p->topic_name,
-			 "uuid", uuid, "partition", (int)p->partition, "handle", (int)handle, "core",
-			 (int)p->core, "state", state_name(p->state), "commit_stage",
+			 "uuid", uuid, "partition", (int)p->partition, "handle", (int)handle,
+			 "core", (int)p->core, "state", state_name(p->state), "commit_stage",
 			 hfb_cli_stage_name(p->commit_stage), "leader_epoch",
 			 (json_int_t)p->leader_epoch, "ring_bytes", (json_int_t)p->ring_bytes,
 			 "segment_bytes", (json_int_t)p->segment_bytes, "positions", positions);
@@ -166,8 +167,9 @@ labels_json(const char *labels)
 		equals = memchr(at, '=', length);
 		if (equals != NULL) {
 			snprintf(key, sizeof(key), "%.*s", (int)(equals - at), at);
-			json_object_set_new(object, key,
-					    json_stringn(equals + 1, length - (size_t)(equals + 1 - at)));
+			json_object_set_new(
+				object, key,
+				json_stringn(equals + 1, length - (size_t)(equals + 1 - at)));
 		}
 		at += length + (end != NULL);
 	}
@@ -181,22 +183,21 @@ json_print(const struct stat_data *d, const struct hfb_ipc_node *node,
 	json_t *root = json_object(), *counters = json_array(), *partitions = json_array();
 	int r;
 
-	json_object_set_new(root, "node",
-			    json_pack("{s:I,s:i,s:i,s:I,s:i,s:i,s:i,s:i,s:i}", "epoch",
-				      (json_int_t)node->broker_epoch, "pid", (int)node->pid, "cores",
-				      (int)node->cores, "started_ns", (json_int_t)node->started_ns,
-				      "topics", (int)node->topics_count, "partitions",
-				      (int)node->partitions_count, "ports", (int)node->ports_count,
-				      "udp_port", (int)node->udp_port_base, "unknown_logs",
-				      (int)node->unknown_logs_count));
+	json_object_set_new(
+		root, "node",
+		json_pack("{s:I,s:i,s:i,s:I,s:i,s:i,s:i,s:i,s:i}", "epoch",
+			  (json_int_t)node->broker_epoch, "pid", (int)node->pid, "cores",
+			  (int)node->cores, "started_ns", (json_int_t)node->started_ns, "topics",
+			  (int)node->topics_count, "partitions", (int)node->partitions_count,
+			  "ports", (int)node->ports_count, "udp_port", (int)node->udp_port_base,
+			  "unknown_logs", (int)node->unknown_logs_count));
 	for (uint32_t i = 0; i < d->count; i++) {
 		const struct counter *c = &d->counters[i];
 
-		json_array_append_new(counters,
-				      json_pack("{s:s,s:o,s:s,s:I}", "name", c->name, "labels",
-						labels_json(c->labels), "kind",
-						c->gauge ? "gauge" : "sum", "value",
-						(json_int_t)c->value));
+		json_array_append_new(counters, json_pack("{s:s,s:o,s:s,s:I}", "name", c->name,
+							  "labels", labels_json(c->labels), "kind",
+							  c->gauge ? "gauge" : "sum", "value",
+							  (json_int_t)c->value));
 	}
 	json_object_set_new(root, "counters", counters);
 	for (uint32_t i = 0; i < HFB_PARTITIONS_MAX; i++)
@@ -260,9 +261,9 @@ partitions_print(const struct hfb_positions *positions)
 		if (!partition_used(p))
 			continue;
 		if (!any)
-			printf("\n%-28s %4s %-9s %-9s %12s %12s %14s %10s %8s\n", "partition", "core",
-			       "state", "commit", "first offset", "next offset", "committed",
-			       "not dur.", "ring");
+			printf("\n%-28s %4s %-9s %-9s %12s %12s %14s %10s %8s\n", "partition",
+			       "core", "state", "commit", "first offset", "next offset",
+			       "committed", "not dur.", "ring");
 		any = true;
 		received = mark_position(&p->received);
 		durable = mark_position(&p->durable);
@@ -270,7 +271,8 @@ partitions_print(const struct hfb_positions *positions)
 		printf("%-28s %4u %-9s %-9s %12" PRIu64 " %12" PRIu64 " %14" PRIu64 " %10s %6u M\n",
 		       name, p->core, state_name(p->state), hfb_cli_stage_name(p->commit_stage),
 		       p->start.offset, p->committed.offset, mark_position(&p->committed),
-		       hfb_cli_short(received > durable ? (double)(received - durable) : 0, lag, 16),
+		       hfb_cli_short(received > durable ? (double)(received - durable) : 0, lag,
+				     16),
 		       p->ring_bytes >> 20);
 	}
 	if (!any)
@@ -281,9 +283,10 @@ partitions_print(const struct hfb_positions *positions)
 static void
 rest_print(const struct stat_data *d)
 {
-	static const char *const shown[] = { "work_tsc_total", "spin_tsc_total", "turns_total",
-					     "turns_worked_total", "sleeps_total",
-					     "append_batches_total", "append_events_total" };
+	static const char *const shown[] = { "work_tsc_total",	   "spin_tsc_total",
+					     "turns_total",	   "turns_worked_total",
+					     "sleeps_total",	   "append_batches_total",
+					     "append_events_total" };
 	char before[128] = "";
 	bool first = true;
 
@@ -316,8 +319,10 @@ int
 hfb_cmd_stat(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' }, { "data", required_argument, NULL, 'd' },
-		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+		{ "json", no_argument, NULL, 'j' },
+		{ "data", required_argument, NULL, 'd' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct hfb_bus_config config = { 0 };
 	struct stat_data d = { 0 };
@@ -343,7 +348,8 @@ hfb_cmd_stat(int argc, char **argv)
 		}
 	}
 	if (optind != argc)
-		return hfb_cli_usage("stat", "no arguments are needed, but '%s' was given", argv[optind]);
+		return hfb_cli_usage("stat", "no arguments are needed, but '%s' was given",
+				     argv[optind]);
 	r = hfb_bus_open(&config, &bus, &err);
 	if (r == 0)
 		r = hfb_admin_node_get(bus, &node, &err);
@@ -358,10 +364,12 @@ hfb_cmd_stat(int argc, char **argv)
 		char started[40];
 
 		hfb_clock_format(node.started_ns, started, sizeof(started));
-		printf("hfbusd %u, epoch %" PRIu64 ", since %s\n%s\n%u cores, %u ports, %u topics, %u "
-		       "partitions, UDP port %u\n", node.pid, node.broker_epoch, started,
-		       hfb_bus_data_dir(bus), node.cores, node.ports_count, node.topics_count,
-		       node.partitions_count, node.udp_port_base);
+		printf("hfbusd %u, epoch %" PRIu64
+		       ", since %s\n%s\n%u cores, %u ports, %u topics, %u "
+		       "partitions, UDP port %u\n",
+		       node.pid, node.broker_epoch, started, hfb_bus_data_dir(bus), node.cores,
+		       node.ports_count, node.topics_count, node.partitions_count,
+		       node.udp_port_base);
 		if (node.unknown_logs_count > 0)
 			printf("%u logs on disk belong to no topic: kept, see hfbusd's log\n",
 			       node.unknown_logs_count);

@@ -19,10 +19,10 @@
 
 #include "pub_private.h"
 
-#define CHECK_INTERVAL_NS 5000000ull	   /* look at the socket at most this often */
+#define CHECK_INTERVAL_NS 5000000ull /* look at the socket at most this often */
 #define RETRY_FIRST_NS	  10000000ull
 #define RETRY_LAST_NS	  250000000ull
-#define UDP_SILENCE_NS	  1500000000ull	   /* asked and not answered: the session is gone */
+#define UDP_SILENCE_NS	  1500000000ull /* asked and not answered: the session is gone */
 
 uint64_t
 hfb_now_ns(void)
@@ -39,8 +39,10 @@ static int
 find_checked(char *to, size_t size, const char *from, struct hfb_err *err)
 {
 	if (strlen(from) >= size)
-		return hfb_err_set(err, -ENAMETOOLONG, "the data folder's path is longer than %zu "
-				   "bytes: see --data", size - 1);
+		return hfb_err_set(err, -ENAMETOOLONG,
+				   "the data folder's path is longer than %zu "
+				   "bytes: see --data",
+				   size - 1);
 	memmove(to, from, strlen(from) + 1);
 	return 0;
 }
@@ -63,12 +65,15 @@ hfb_bus_find(const char *data_dir, char *to, size_t size, struct hfb_err *err)
 	else if (geteuid() == 0)
 		snprintf(link, sizeof(link), "/run/hfbus/default");
 	else
-		snprintf(link, sizeof(link), "/tmp/hfbus-%u/hfbus/default", (unsigned int)geteuid());
+		snprintf(link, sizeof(link), "/tmp/hfbus-%u/hfbus/default",
+			 (unsigned int)geteuid());
 	n = readlink(link, target, sizeof(target) - 1);
 	if (n <= 0)
-		return hfb_err_set(err, -ENOENT, "no running bus is known here (%s is missing): "
+		return hfb_err_set(err, -ENOENT,
+				   "no running bus is known here (%s is missing): "
 				   "start one with 'hfbus up', or name its folder with --data or "
-				   "HFBUS_DATA", link);
+				   "HFBUS_DATA",
+				   link);
 	target[n] = '\0';
 	return find_checked(to, size, target, err);
 }
@@ -111,9 +116,11 @@ socket_connect(struct hfb_bus *bus, struct hfb_err *err)
 			close(fd);
 		if (r == -EAGAIN)
 			r = -ETIMEDOUT;
-		return hfb_err_set(err, r, "no hfbusd answers at %s (%s): start one with "
+		return hfb_err_set(err, r,
+				   "no hfbusd answers at %s (%s): start one with "
 				   "'hfbus up --data DIR', or name another folder with --data or "
-				   "HFBUS_DATA", path, strerror(-r));
+				   "HFBUS_DATA",
+				   path, strerror(-r));
 	}
 	bus->socket = fd;
 	return 0;
@@ -187,7 +194,9 @@ hfb_connection_ask(struct hfb_bus *bus, uint16_t type, const void *body, size_t 
 		struct iovec parts[3] = { { &reply, sizeof(reply) },
 					  { bytes, size != NULL ? *size : 0 },
 					  { text, sizeof(text) } };
-		struct msghdr message = { .msg_iov = parts, .msg_iovlen = 3, .msg_control = room,
+		struct msghdr message = { .msg_iov = parts,
+					  .msg_iovlen = 3,
+					  .msg_control = room,
 					  .msg_controllen = sizeof(room) };
 		ssize_t r = recvmsg(bus->socket, &message, MSG_CMSG_CLOEXEC);
 
@@ -204,12 +213,13 @@ hfb_connection_ask(struct hfb_bus *bus, uint16_t type, const void *body, size_t 
 		if ((size_t)r < sizeof(reply) || reply.magic != HFB_IPC_MAGIC ||
 		    reply.version != HFB_IPC_VERSION || reply.incompatible != 0) {
 			fds_close(taken, n);
-			return hfb_err_set(err, -EPROTO, "hfbusd at %s speaks another version of "
-					   "the local protocol than %u", bus->data_dir,
-					   HFB_IPC_VERSION);
+			return hfb_err_set(err, -EPROTO,
+					   "hfbusd at %s speaks another version of "
+					   "the local protocol than %u",
+					   bus->data_dir, HFB_IPC_VERSION);
 		}
 		if (reply.id != head.id || (reply.flags & HFB_IPC_ANSWER) == 0) {
-			fds_close(taken, n);	/* answer to a request that timed out */
+			fds_close(taken, n); /* answer to a request that timed out */
 			continue;
 		}
 		got = (size_t)r - sizeof(reply);
@@ -267,8 +277,10 @@ local_hello(struct hfb_bus *bus, struct hfb_err *err)
 	if (size < sizeof(welcome) || n != 2 ||
 	    welcome.positions_bytes < HFB_PARTITIONS_MAX * sizeof(struct hfb_positions) ||
 	    fstat(fds[0], &st) < 0 || (uint64_t)st.st_size < welcome.positions_bytes) {
-		r = hfb_err_set(err, -EPROTO, "hfbusd at %s sent a welcome this library does not "
-				"understand", bus->data_dir);
+		r = hfb_err_set(err, -EPROTO,
+				"hfbusd at %s sent a welcome this library does not "
+				"understand",
+				bus->data_dir);
 		goto fail_fds;
 	}
 	positions = mmap(NULL, welcome.positions_bytes, PROT_READ, MAP_SHARED, fds[0], 0);
@@ -309,7 +321,7 @@ links_close(struct hfb_bus *bus)
 	for (uint32_t i = 0; i < HFB_CORES_MAX; i++) {
 		struct hfb_link *link = bus->links[i];
 
-		bus->links[i] = NULL;	/* first: closing may find hfbusd gone and come here again */
+		bus->links[i] = NULL; /* first: closing may find hfbusd gone and come here again */
 		hfb_link_close(link);
 	}
 }
@@ -432,8 +444,9 @@ gone(struct hfb_bus *bus, uint64_t now_ns)
 		for (uint32_t i = 0; i < HFB_CORES_MAX; i++) {
 			struct hfb_link *link = bus->links[i];
 
-			if (link != NULL && (link->session_lost ||
-			    (link->asked_ns != 0 && now_ns - link->asked_ns > UDP_SILENCE_NS)))
+			if (link != NULL &&
+			    (link->session_lost ||
+			     (link->asked_ns != 0 && now_ns - link->asked_ns > UDP_SILENCE_NS)))
 				return true;
 		}
 		return false;
@@ -461,7 +474,8 @@ hfb_connection_check(struct hfb_bus *bus, uint64_t now_ns, struct hfb_err *err)
 		if (r == -EPROTO)
 			return r;
 		bus->next_try_ns = hfb_now_ns() + bus->retry_ns;
-		bus->retry_ns = bus->retry_ns * 2 > RETRY_LAST_NS ? RETRY_LAST_NS : bus->retry_ns * 2;
+		bus->retry_ns =
+			bus->retry_ns * 2 > RETRY_LAST_NS ? RETRY_LAST_NS : bus->retry_ns * 2;
 	}
 	if (bus->reconnect_ms != UINT32_MAX &&
 	    now_ns > bus->down_since_ns + (uint64_t)bus->reconnect_ms * 1000000ull)
@@ -501,8 +515,10 @@ hfb_connection_link(struct hfb_bus *bus, uint16_t core, uint16_t udp_port,
 	int r = 0;
 
 	if (core >= HFB_CORES_MAX)
-		return hfb_err_set(err, -EPROTO, "hfbusd named poll core %u, more than %u are not "
-				   "known here", core, HFB_CORES_MAX);
+		return hfb_err_set(err, -EPROTO,
+				   "hfbusd named poll core %u, more than %u are not "
+				   "known here",
+				   core, HFB_CORES_MAX);
 	if (bus->links[core] == NULL) {
 		if (bus->local)
 			r = hfb_link_channel_open(bus, core, &bus->links[core], err);
@@ -534,7 +550,8 @@ hfb_connection_receive(struct hfb_bus *bus, uint64_t now_ns)
 			taken++;
 			if (head.type == HFB_FRAME_ACK)
 				hfb_pubs_ack_frame(bus, frame, size, now_ns);
-			else if (head.type == HFB_FRAME_ERROR && size >= sizeof(struct hfb_frame_error)) {
+			else if (head.type == HFB_FRAME_ERROR &&
+				 size >= sizeof(struct hfb_frame_error)) {
 				struct hfb_frame_error error;
 
 				memcpy(&error, frame, sizeof(error));
@@ -580,13 +597,14 @@ hfb_connection_resolve(struct hfb_bus *bus, const char *topic, uint32_t partitio
 		/* beyond the last: ask how many there are, to say so */
 		ask.first_partition = 0;
 		size = sizeof(answer);
-		r = hfb_connection_ask(bus, HFB_IPC_TOPIC_GET, &ask, sizeof(ask), &answer, &size, NULL,
-				       0, NULL, err);
+		r = hfb_connection_ask(bus, HFB_IPC_TOPIC_GET, &ask, sizeof(ask), &answer, &size,
+				       NULL, 0, NULL, err);
 	}
 	if (r < 0)
 		return r;
 	if (size < sizeof(answer.head))
-		return hfb_err_set(err, -EPROTO, "hfbusd's answer about topic %s is too short", topic);
+		return hfb_err_set(err, -EPROTO, "hfbusd's answer about topic %s is too short",
+				   topic);
 	if (answer.head.topic.flags & HFB_TOPIC_DELETED)
 		return hfb_err_set(err, -ENOENT, "topic %s was deleted", topic);
 	if (partition >= answer.head.topic.partitions || answer.head.count == 0 ||
@@ -604,11 +622,12 @@ hfb_connection_resolve(struct hfb_bus *bus, const char *topic, uint32_t partitio
 		return hfb_err_set(err, -EPROTO, "hfbusd named handle %u of topic %s", ret->handle,
 				   topic);
 	{
-		uint32_t ring = __atomic_load_n(&bus->positions[ret->handle].ring_bytes,
-						__ATOMIC_ACQUIRE);
+		uint32_t ring =
+			__atomic_load_n(&bus->positions[ret->handle].ring_bytes, __ATOMIC_ACQUIRE);
 
-		ret->batch_bytes_max = ring / 4 > HFB_BATCH_BYTES_MAX || ring == 0 ?
-				       HFB_BATCH_BYTES_MAX : ring / 4;
+		ret->batch_bytes_max = ring / 4 > HFB_BATCH_BYTES_MAX || ring == 0
+					       ? HFB_BATCH_BYTES_MAX
+					       : ring / 4;
 	}
 	return 0;
 }

@@ -28,32 +28,32 @@
 #include "err.h"
 #include "link.h"
 
-#define HFB_CONNECT_MS_DEFAULT 5000u
+#define HFB_CONNECT_MS_DEFAULT	 5000u
 #define HFB_RECONNECT_MS_DEFAULT 30000u
 
 struct hfb_pub;
 
 struct hfb_bus {
 	uint32_t connect_ms, reconnect_ms;
-	bool	 local;
-	bool	 up;
-	uint32_t generation;		/* counts connects; 0 = never was up */
+	bool local;
+	bool up;
+	uint32_t generation; /* counts connects; 0 = never was up */
 	uint64_t broker_epoch;
 	uint64_t down_since_ns, next_try_ns, checked_ns, retry_ns;
 	/* local */
-	char	 data_dir[4096];
-	int	 socket;
+	char data_dir[4096];
+	int socket;
 	uint32_t request_id;
 	uint32_t cores;
 	const struct hfb_positions *positions;
-	size_t	 positions_bytes;
+	size_t positions_bytes;
 	struct hfb_counters_view counters;
 	/* UDP */
-	char	 host[256];
+	char host[256];
 	uint16_t udp_port;
 	/* both: one link a core, made when first needed; [0] of UDP asks metadata */
 	struct hfb_link *links[HFB_CORES_MAX];
-	struct hfb_pub *pubs;		/* acks find their publisher here */
+	struct hfb_pub *pubs; /* acks find their publisher here */
 };
 
 /* Monotonic ns; a vdso read. */
@@ -89,11 +89,11 @@ uint32_t hfb_connection_receive(struct hfb_bus *bus, uint64_t now_ns);
 /* A topic's description and one partition's address, over either transport. */
 struct hfb_partition_address {
 	struct hfb_uuid topic;
-	uint32_t partitions;	/* of the topic */
+	uint32_t partitions; /* of the topic */
 	uint32_t commit_stage;
 	uint32_t handle;
 	uint16_t core, udp_port;
-	uint32_t leader_epoch;	/* UDP; else 0 */
+	uint32_t leader_epoch; /* UDP; else 0 */
 	uint32_t batch_bytes_max;
 };
 /* -ENOENT no such topic, -ERANGE no such partition, and what ask returns. */

@@ -27,12 +27,13 @@ help(FILE *to)
 		    "Commands:\n");
 	for (size_t i = 0; i < COMMANDS_COUNT; i++)
 		fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
-	fprintf(to, "\n"
-		    "Each has --help and a man page, hfbus-COMMAND(1).\n"
-		    "  --version  print the version and end\n\n"
-		    "The bus is found by --data DIR, else $HFBUS_DATA, else it is the one that runs\n"
-		    "on this host for this user.\n"
-		    "Exit status: 0 ok, 1 failed, 2 wrong usage, 130 interrupted.\n");
+	fprintf(to,
+		"\n"
+		"Each has --help and a man page, hfbus-COMMAND(1).\n"
+		"  --version  print the version and end\n\n"
+		"The bus is found by --data DIR, else $HFBUS_DATA, else it is the one that runs\n"
+		"on this host for this user.\n"
+		"Exit status: 0 ok, 1 failed, 2 wrong usage, 130 interrupted.\n");
 }
 
 int

@@ -87,7 +87,7 @@ utf8_length(const uint8_t *s, size_t left)
 		if (left < 3 || (s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80)
 			return 0;
 		if ((a == 0xe0 && s[1] < 0xa0) || (a == 0xed && s[1] > 0x9f))
-			return 0;	/* overlong, surrogate */
+			return 0; /* overlong, surrogate */
 		return 3;
 	}
 	if (a >= 0xf0 && a <= 0xf4) {
@@ -165,7 +165,8 @@ hfb_json_string(struct hfb_text *t, const void *bytes, size_t size)
 void
 hfb_json_base64(struct hfb_text *t, const void *bytes, size_t size)
 {
-	static const char code[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char code[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	const uint8_t *s = (const uint8_t *)bytes;
 	char *to;
 
@@ -194,7 +195,8 @@ hfb_json_base64(struct hfb_text *t, const void *bytes, size_t size)
 }
 
 static void
-named_bytes(struct hfb_text *t, const char *name, const char *encoding, const void *bytes, size_t size)
+named_bytes(struct hfb_text *t, const char *name, const char *encoding, const void *bytes,
+	    size_t size)
 {
 	hfb_text_string(t, name);
 	if (bytes == NULL) {
@@ -289,7 +291,7 @@ void
 hfb_json_item(struct hfb_text *t, const char *topic, const struct hfb_item *item)
 {
 	hfb_text_string(t, "{\"topic\":\"");
-	hfb_text_string(t, topic);	/* names are [A-Za-z0-9._-] */
+	hfb_text_string(t, topic); /* names are [A-Za-z0-9._-] */
 	named_number(t, "\",\"partition\":", item->partition);
 	if (item->kind != HFB_ITEM_EVENT && item->kind != HFB_ITEM_GAP) {
 		mark(t, item);
@@ -302,8 +304,8 @@ hfb_json_item(struct hfb_text *t, const char *topic, const struct hfb_item *item
 		session(t, item);
 		named_number(t, ",\"first\":", item->feed.sequence);
 		named_number(t, ",\"count\":", item->feed.gap_count);
-		hfb_text_string(t, item->feed.gap_cause == 2 ? ",\"cause\":\"local\"}}\n" :
-							      ",\"cause\":\"wire\"}}\n");
+		hfb_text_string(t, item->feed.gap_cause == 2 ? ",\"cause\":\"local\"}}\n"
+							     : ",\"cause\":\"wire\"}}\n");
 		return;
 	}
 	hfb_text_string(t, ",\"event_time_ns\":");

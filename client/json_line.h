@@ -21,13 +21,13 @@
 #include <hfbus/sub.h>
 
 struct hfb_text {
-	char  *bytes;
+	char *bytes;
 	size_t used, capacity;
-	bool   failed;
+	bool failed;
 };
 
 void hfb_text_fini(struct hfb_text *t);
-bool hfb_text_room(struct hfb_text *t, size_t size);	/* at least @size more */
+bool hfb_text_room(struct hfb_text *t, size_t size); /* at least @size more */
 void hfb_text_add(struct hfb_text *t, const void *bytes, size_t size);
 void hfb_text_string(struct hfb_text *t, const char *text);
 void hfb_text_number(struct hfb_text *t, uint64_t n);

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-#define SPINS	 200u
-#define YIELDS	 50u
+#define SPINS	       200u
+#define YIELDS	       50u
 #define SLEEP_FIRST_NS 20000ull
 #define SLEEP_LAST_NS  500000ull
 
@@ -49,7 +49,8 @@ hfb_link_receive(struct hfb_link *link, const uint8_t **ret_frame, uint32_t *ret
 	struct hfb_frame head;
 	int r;
 
-	/* each turn takes one frame away, so a flood of bad ones ends with the ring's or socket's */
+	/* each turn takes one frame away, so a flood of bad ones ends with the ring's or socket's
+	 */
 	while ((r = link->ops->receive(link, ret_frame, ret_size)) == 1) {
 		if (*ret_size < sizeof(head))
 			continue;

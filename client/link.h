@@ -43,15 +43,15 @@ struct hfb_link_ops {
 struct hfb_link {
 	const struct hfb_link_ops *ops;
 	uint64_t session;
-	uint64_t packet;	/* of the last frame sent */
-	uint64_t heard_ns;	/* when a frame last came */
-	uint64_t asked_ns;	/* first unanswered send since, 0 = none */
+	uint64_t packet;   /* of the last frame sent */
+	uint64_t heard_ns; /* when a frame last came */
+	uint64_t asked_ns; /* first unanswered send since, 0 = none */
 	uint64_t broker_epoch;
 	uint32_t frame_bytes_max;
-	uint32_t idle_ms;	/* session is forgotten after this silence; 0 = never */
-	uint32_t sessions;	/* counts opens: changed = handles and sequences anew */
+	uint32_t idle_ms;  /* session is forgotten after this silence; 0 = never */
+	uint32_t sessions; /* counts opens: changed = handles and sequences anew */
 	uint16_t core;
-	bool	 session_lost;	/* the other side said so */
+	bool session_lost; /* the other side said so */
 };
 
 /* Fills the frame header at the start of @head: type, session, packet number. */
@@ -60,7 +60,7 @@ int hfb_link_send(struct hfb_link *link, uint8_t type, void *head, size_t head_s
 void hfb_link_kick(struct hfb_link *link);
 /* Frames with a wrong magic, version, size or session are dropped here. */
 int hfb_link_receive(struct hfb_link *link, const uint8_t **ret_frame, uint32_t *ret_size);
-void hfb_link_close(struct hfb_link *link);	/* accepts NULL */
+void hfb_link_close(struct hfb_link *link); /* accepts NULL */
 
 /* link_channel.c: shared memory; asks hfbusd for a channel. */
 int hfb_link_channel_open(struct hfb_bus *bus, uint16_t core, struct hfb_link **ret_link,

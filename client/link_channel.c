@@ -18,11 +18,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PREFIX_BYTES 8u		/* u32 size, u32 zero */
+#define PREFIX_BYTES 8u /* u32 size, u32 zero */
 
 struct channel {
 	struct hfb_link link;
-	struct hfb_bus *bus;	/* for CHANNEL_CLOSE; NULL in tests */
+	struct hfb_bus *bus; /* for CHANNEL_CLOSE; NULL in tests */
 	struct hfb_channel *shared;
 	uint64_t bytes;
 	int memfd, eventfd;
@@ -103,7 +103,7 @@ channel_receive(struct hfb_link *link, const uint8_t **ret_frame, uint32_t *ret_
 	uint64_t tail, at, to_end;
 	uint32_t size;
 
-	if (c->in_head_next != c->in_head) {	/* the frame lent last goes back */
+	if (c->in_head_next != c->in_head) { /* the frame lent last goes back */
 		c->in_head = c->in_head_next;
 		/* pairs with the core's acquire of the head */
 		__atomic_store_n(&c->shared->to_client_head, c->in_head, __ATOMIC_RELEASE);
@@ -182,7 +182,8 @@ hfb_link_channel_attach(int memfd, int eventfd, uint64_t bytes, struct hfb_link 
 	    !ring_fits(seen.to_core_offset, seen.to_core_bytes, bytes) ||
 	    !ring_fits(seen.to_client_offset, seen.to_client_bytes, bytes)) {
 		munmap(shared, bytes);
-		return hfb_err_set(err, -EPROTO, "hfbusd's channel has another layout than version 1");
+		return hfb_err_set(err, -EPROTO,
+				   "hfbusd's channel has another layout than version 1");
 	}
 	c = calloc(1, sizeof(*c));
 	if (c == NULL) {

@@ -21,8 +21,8 @@
 #include "connection.h"
 #include "uuid.h"
 
-#define BURST 32u
-#define FRAME_ROOM 2048u
+#define BURST	     32u
+#define FRAME_ROOM   2048u
 #define SOCKET_BYTES (4 * 1024 * 1024)
 #define ASK_FIRST_NS 100000000ull
 
@@ -57,9 +57,9 @@ udp_kick(struct hfb_link *link)
 
 			if (errno == EAGAIN && poll(&p, 1, 10) > 0)
 				continue;
-			break;		/* dropped like a datagram on the way; timers resend */
+			break; /* dropped like a datagram on the way; timers resend */
 		}
-		sent++;			/* ECONNREFUSED of an earlier one, unreachable: skip it */
+		sent++; /* ECONNREFUSED of an earlier one, unreachable: skip it */
 	}
 	u->out_count = 0;
 }
@@ -99,7 +99,7 @@ udp_receive(struct hfb_link *link, const uint8_t **ret_frame, uint32_t *ret_size
 				u->in_iov[i].iov_len = FRAME_ROOM;
 			n = recvmmsg(u->fd, u->in, BURST, MSG_DONTWAIT, NULL);
 			u->in_next = u->in_count = 0;
-			if (n <= 0)	/* also ECONNREFUSED: nobody listens; timers tell */
+			if (n <= 0) /* also ECONNREFUSED: nobody listens; timers tell */
 				return 0;
 			u->in_count = (uint32_t)n;
 		}
@@ -159,7 +159,7 @@ ask(struct udp *u, uint8_t type, void *question, size_t size, uint8_t answer_typ
 			pause_ns = pause_ns * 2 > 1000000000ull ? 1000000000ull : pause_ns * 2;
 		}
 		while (u->link.ops->receive(&u->link, &frame, &n) == 1) {
-			struct hfb_frame_cookie head;	/* cookie and opened begin alike */
+			struct hfb_frame_cookie head; /* cookie and opened begin alike */
 
 			if (n < answer_size)
 				continue;
@@ -210,8 +210,10 @@ udp_reopen(struct hfb_link *link, uint32_t timeout_ms, struct hfb_err *err)
 	u->opening = false;
 	link->asked_ns = 0;
 	if (r < 0)
-		return hfb_err_set(err, r, "no hfbusd answers over UDP in %u ms: see --udp, and the "
-				   "port's address in hfbusd's --port", timeout_ms);
+		return hfb_err_set(err, r,
+				   "no hfbusd answers over UDP in %u ms: see --udp, and the "
+				   "port's address in hfbusd's --port",
+				   timeout_ms);
 	link->session = opened.frame.session;
 	link->packet = 0;
 	link->core = opened.core;
@@ -319,21 +321,26 @@ hfb_metadata_ask(struct hfb_link *link, const char *topic, uint32_t partition, u
 			link->heard_ns = now;
 			link->asked_ns = 0;
 			if (frame[2] != HFB_FRAME_METADATA || size < sizeof(answer))
-				continue;	/* data and acks are sent again when missed */
+				continue; /* data and acks are sent again when missed */
 			memcpy(&answer, frame, sizeof(answer));
 			if (answer.code == HFB_WIRE_NO_TOPIC)
-				return hfb_err_set(err, -ENOENT, "no topic %s here: see 'hfbus "
-						   "topic list'", topic);
+				return hfb_err_set(err, -ENOENT,
+						   "no topic %s here: see 'hfbus "
+						   "topic list'",
+						   topic);
 			if (answer.code != HFB_WIRE_OK)
-				return hfb_err_set(err, -EPROTO, "hfbusd answers code %u about "
-						   "topic %s", answer.code, topic);
+				return hfb_err_set(err, -EPROTO,
+						   "hfbusd answers code %u about "
+						   "topic %s",
+						   answer.code, topic);
 			if (partition >= answer.partitions_count)
-				return hfb_err_set(err, -ERANGE, "topic %s has partitions 0 to %u: "
-						   "see --partition", topic,
-						   answer.partitions_count - 1);
+				return hfb_err_set(err, -ERANGE,
+						   "topic %s has partitions 0 to %u: "
+						   "see --partition",
+						   topic, answer.partitions_count - 1);
 			if (answer.first_partition != partition || answer.count == 0 ||
 			    size < sizeof(answer) + sizeof(p))
-				continue;	/* of an earlier question */
+				continue; /* of an earlier question */
 			memcpy(&p, frame + sizeof(answer), sizeof(p));
 			ret->topic = answer.topic;
 			ret->partitions = answer.partitions_count;

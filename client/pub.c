@@ -24,39 +24,39 @@
 
 struct lane {
 	struct hfb_window window;
-	bool	 bound;			/* handle and link are of bus->generation */
+	bool bound; /* handle and link are of bus->generation */
 	uint32_t partition;
 	uint32_t handle;
 	uint16_t core, udp_port;
-	uint32_t link_sessions;		/* session the window's state belongs to */
+	uint32_t link_sessions; /* session the window's state belongs to */
 	uint64_t producer_id;
-	uint64_t rebind_ns;		/* not before */
+	uint64_t rebind_ns; /* not before */
 };
 
 struct hfb_pub {
 	struct hfb_bus *bus;
 	struct hfb_pub *next;
-	char	 topic[HFB_TOPIC_NAME_MAX + 1];
+	char topic[HFB_TOPIC_NAME_MAX + 1];
 	struct hfb_uuid uuid;
-	uint32_t generation;		/* of bus, lanes are bound in */
+	uint32_t generation; /* of bus, lanes are bound in */
 	uint32_t partitions;
-	int32_t	 partition;
+	int32_t partition;
 	uint32_t stage;
-	bool	 own_id;		/* the caller's producer id: never renumbered */
+	bool own_id; /* the caller's producer id: never renumbered */
 	uint16_t producer_epoch;
 	uint64_t producer_id;
 	uint32_t window_bytes, batch_bytes, event_bytes_max;
 	uint64_t first_sequence;
-	struct lane **lanes;		/* by partition; NULL until written to */
-	uint32_t *used;			/* partitions with a lane */
+	struct lane **lanes; /* by partition; NULL until written to */
+	uint32_t *used;	     /* partitions with a lane */
 	uint32_t used_count;
-	uint32_t turn;			/* round robin */
+	uint32_t turn; /* round robin */
 	void (*acked)(void *arg, const struct hfb_acked *acked);
 	void *arg;
 	struct hfb_pub_stats stats;
-	int	 acked_now;		/* events, by the call under way */
-	int	 failed;		/* final: negative errno */
-	uint32_t refusal;		/* enum hfb_wire_code, not told yet */
+	int acked_now;	  /* events, by the call under way */
+	int failed;	  /* final: negative errno */
+	uint32_t refusal; /* enum hfb_wire_code, not told yet */
 	struct hfb_err err;
 };
 
@@ -67,31 +67,42 @@ refusal_err(struct hfb_pub *pub, uint32_t code, struct hfb_err *err)
 {
 	switch (code) {
 	case HFB_WIRE_FENCED:
-		return hfb_err_set(err, -ESTALE, "a publisher of topic %s with this producer id and "
-				   "a newer epoch than %u took over", pub->topic,
-				   pub->producer_epoch);
+		return hfb_err_set(err, -ESTALE,
+				   "a publisher of topic %s with this producer id and "
+				   "a newer epoch than %u took over",
+				   pub->topic, pub->producer_epoch);
 	case HFB_WIRE_STAGE_UNAVAILABLE:
-		return hfb_err_set(err, -EOPNOTSUPP, "topic %s: the asked stage needs a mirror and "
-				   "there is none: choose --ack received or durable", pub->topic);
+		return hfb_err_set(err, -EOPNOTSUPP,
+				   "topic %s: the asked stage needs a mirror and "
+				   "there is none: choose --ack received or durable",
+				   pub->topic);
 	case HFB_WIRE_TOO_LARGE:
-		return hfb_err_set(err, -EMSGSIZE, "topic %s: hfbusd takes no batch that large: a "
-				   "quarter of the ring at most, see ring_bytes", pub->topic);
+		return hfb_err_set(err, -EMSGSIZE,
+				   "topic %s: hfbusd takes no batch that large: a "
+				   "quarter of the ring at most, see ring_bytes",
+				   pub->topic);
 	case HFB_WIRE_UNKNOWN_PRODUCER:
-		return hfb_err_set(err, -ENODATA, "topic %s: hfbusd does not know this producer id, "
+		return hfb_err_set(err, -ENODATA,
+				   "topic %s: hfbusd does not know this producer id, "
 				   "so its sequences cannot go on (see dedup_window): open with a "
-				   "new one", pub->topic);
+				   "new one",
+				   pub->topic);
 	case HFB_WIRE_NO_SPACE:
-		return hfb_err_set(err, -ENOSPC, "topic %s: the disk of hfbusd's data folder is "
+		return hfb_err_set(err, -ENOSPC,
+				   "topic %s: the disk of hfbusd's data folder is "
 				   "full: free space there or lower retention (--retention-bytes, "
 				   "--retention-time); events are kept and can be sent again",
 				   pub->topic);
 	case HFB_WIRE_IO_ERROR:
-		return hfb_err_set(err, -EIO, "topic %s: hfbusd's disk failed and produce is "
+		return hfb_err_set(err, -EIO,
+				   "topic %s: hfbusd's disk failed and produce is "
 				   "stopped for this partition: see hfbusd's log and 'hfbus stat'",
 				   pub->topic);
 	case HFB_WIRE_TOO_MANY:
-		return hfb_err_set(err, -EBUSY, "topic %s: hfbusd's table of producers is full: see "
-				   "producers_max", pub->topic);
+		return hfb_err_set(err, -EBUSY,
+				   "topic %s: hfbusd's table of producers is full: see "
+				   "producers_max",
+				   pub->topic);
 	default:
 		return hfb_err_set(err, -EAGAIN, "topic %s: hfbusd refuses with code %u",
 				   pub->topic, code);
@@ -160,8 +171,10 @@ lane_bind(struct hfb_pub *pub, struct lane *lane, struct hfb_link **ret_link, ui
 		if (r < 0)
 			return -EAGAIN;
 		if (memcmp(&address.topic, &pub->uuid, sizeof(pub->uuid)) != 0)
-			return hfb_err_set(err, -ENOENT, "topic %s was deleted and made again: open "
-					   "it anew", pub->topic);
+			return hfb_err_set(err, -ENOENT,
+					   "topic %s was deleted and made again: open "
+					   "it anew",
+					   pub->topic);
 		lane->handle = address.handle;
 		lane->core = address.core;
 		lane->udp_port = address.udp_port;
@@ -210,8 +223,10 @@ lane_send(struct hfb_pub *pub, struct lane *lane, uint64_t now_ns, struct hfb_er
 		r = hfb_link_send(link, HFB_FRAME_PRODUCE, &head, sizeof(head), batch->records,
 				  batch->bytes);
 		if (r == -EMSGSIZE)
-			return hfb_err_set(err, r, "an event of topic %s does not fit a frame of %u "
-					   "bytes", pub->topic, link->frame_bytes_max);
+			return hfb_err_set(err, r,
+					   "an event of topic %s does not fit a frame of %u "
+					   "bytes",
+					   pub->topic, link->frame_bytes_max);
 		if (r < 0)
 			break;
 		hfb_window_sent(&lane->window, now_ns);
@@ -339,10 +354,10 @@ sizes_choose(struct hfb_pub *pub, const struct hfb_pub_config *config,
 	if (most > HFB_BATCH_BYTES_MAX - HFB_BATCH_HEADER_BYTES)
 		most = HFB_BATCH_BYTES_MAX - HFB_BATCH_HEADER_BYTES;
 	if (config->window_bytes > WINDOW_BYTES_LIMIT)
-		return hfb_err_set(err, -EINVAL, "window_bytes is %u, at most %u", config->window_bytes,
-				   WINDOW_BYTES_LIMIT);
-	pub->window_bytes = power_of_two_up(config->window_bytes ? config->window_bytes :
-								   WINDOW_BYTES_DEFAULT);
+		return hfb_err_set(err, -EINVAL, "window_bytes is %u, at most %u",
+				   config->window_bytes, WINDOW_BYTES_LIMIT);
+	pub->window_bytes =
+		power_of_two_up(config->window_bytes ? config->window_bytes : WINDOW_BYTES_DEFAULT);
 	if (pub->window_bytes / 2 < most)
 		most = pub->window_bytes / 2;
 	if (batch == 0)
@@ -367,8 +382,8 @@ hfb_pub_open(struct hfb_bus *bus, const struct hfb_pub_config *config, struct hf
 	if (r < 0)
 		return r;
 	r = hfb_connection_resolve(bus, config->topic,
-				   config->partition > 0 ? (uint32_t)config->partition : 0, &address,
-				   err);
+				   config->partition > 0 ? (uint32_t)config->partition : 0,
+				   &address, err);
 	if (r < 0)
 		return r;
 	r = hfb_connection_link(bus, address.core, address.udp_port, &link, err);
@@ -475,12 +490,14 @@ hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_err 
 			return r;
 	}
 	if (r == -EMSGSIZE)
-		return hfb_err_set(err, r, "an event of %u bytes is too large for topic %s: at most "
-				   "%u %s", event->value_size, pub->topic,
-				   hfb_pub_value_bytes_max(pub, event->key_size,
-							   event->headers_size),
-				   pub->bus->local ? "here (a quarter of the ring, see ring_bytes)" :
-						     "over UDP (one datagram)");
+		return hfb_err_set(
+			err, r,
+			"an event of %u bytes is too large for topic %s: at most "
+			"%u %s",
+			event->value_size, pub->topic,
+			hfb_pub_value_bytes_max(pub, event->key_size, event->headers_size),
+			pub->bus->local ? "here (a quarter of the ring, see ring_bytes)"
+					: "over UDP (one datagram)");
 	pub->stats.events++;
 	pub->stats.bytes += (event->value != NULL ? event->value_size : 0) +
 			    (event->key != NULL ? event->key_size : 0) + event->headers_size;
@@ -488,7 +505,7 @@ hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_err 
 		/* a full batch is on its way at once; acks are taken now and then with it */
 		r = hfb_pub_poll(pub, 0, err);
 		if (r < 0 && r != -ENOTCONN)
-			return pub->failed < 0 ? r : 0;	/* taken: poll and flush tell again */
+			return pub->failed < 0 ? r : 0; /* taken: poll and flush tell again */
 	}
 	return 0;
 }
@@ -503,10 +520,12 @@ round_run(struct hfb_pub *pub, struct hfb_err *err)
 
 	r = hfb_connection_check(bus, now, err);
 	if (r == -ENOTCONN)
-		return 0;		/* patience: check itself says when it ends */
+		return 0; /* patience: check itself says when it ends */
 	if (r == -ETIMEDOUT)
-		return hfb_err_set(err, -ENOTCONN, "hfbusd is gone for more than %u ms; unacked "
-				   "events of topic %s are kept", bus->reconnect_ms, pub->topic);
+		return hfb_err_set(err, -ENOTCONN,
+				   "hfbusd is gone for more than %u ms; unacked "
+				   "events of topic %s are kept",
+				   bus->reconnect_ms, pub->topic);
 	if (r < 0)
 		return r;
 	if (pub->generation != bus->generation) {
@@ -570,8 +589,9 @@ hfb_pub_poll(struct hfb_pub *pub, uint32_t timeout_ms, struct hfb_err *err)
 		if (now >= until)
 			break;
 		/* one lane: its link can wake us; several: sleep in small steps */
-		wait_on = pub->used_count == 1 && pub->bus->up ?
-			  pub->bus->links[pub->lanes[pub->used[0]]->core] : NULL;
+		wait_on = pub->used_count == 1 && pub->bus->up
+				  ? pub->bus->links[pub->lanes[pub->used[0]]->core]
+				  : NULL;
 		hfb_idle_wait(&idle, wait_on, until - now < 2000000ull ? until - now : 2000000ull);
 	}
 	if (pub->refusal != 0 && pub->acked_now == 0) {
@@ -592,10 +612,15 @@ hfb_pub_flush(struct hfb_pub *pub, uint32_t timeout_ms, struct hfb_err *err)
 	while (!pub_empty(pub)) {
 		now = hfb_now_ns();
 		if (timeout_ms != UINT32_MAX && now >= until)
-			return hfb_err_set(err, -ETIMEDOUT, "topic %s: not all events were acked "
-					   "within %u ms", pub->topic, timeout_ms);
-		r = hfb_pub_poll(pub, timeout_ms == UINT32_MAX || until - now > 100000000ull ? 100 :
-				 (uint32_t)((until - now) / 1000000ull) + 1, err);
+			return hfb_err_set(err, -ETIMEDOUT,
+					   "topic %s: not all events were acked "
+					   "within %u ms",
+					   pub->topic, timeout_ms);
+		r = hfb_pub_poll(pub,
+				 timeout_ms == UINT32_MAX || until - now > 100000000ull
+					 ? 100
+					 : (uint32_t)((until - now) / 1000000ull) + 1,
+				 err);
 		if (r < 0)
 			return r;
 	}

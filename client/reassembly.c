@@ -66,7 +66,7 @@ runs_insert(struct hfb_reassembly *r, uint64_t from, uint64_t to)
 	uint32_t at = r->runs_count, n = 0;
 
 	while (at > 0 && r->runs[at - 1].to >= from)
-		at--;			/* from the back: new ones are mostly last */
+		at--; /* from the back: new ones are mostly last */
 	while (at + n < r->runs_count && r->runs[at + n].from <= to) {
 		if (r->runs[at + n].from < from)
 			from = r->runs[at + n].from;

@@ -24,9 +24,9 @@ struct hfb_reassembly_run {
 struct hfb_reassembly {
 	uint8_t *buffer;
 	uint64_t buffer_bytes;
-	uint64_t base;		/* position of buffer[0] */
-	uint64_t position;	/* of the first byte not dropped */
-	uint64_t contiguous;	/* everything from position up to here is there */
+	uint64_t base;	     /* position of buffer[0] */
+	uint64_t position;   /* of the first byte not dropped */
+	uint64_t contiguous; /* everything from position up to here is there */
 	struct hfb_reassembly_run runs[HFB_REASSEMBLY_HOLES_MAX]; /* beyond, in order */
 	uint32_t runs_count;
 	uint64_t duplicates;

@@ -86,8 +86,8 @@ feed_fill(struct hfb_sub *sub)
 /* Items. --------------------------------------------------------------------------- */
 
 int
-hfb_sub_mark(struct hfb_sub *sub, enum hfb_item_kind kind, uint64_t to_position,
-	     uint64_t to_offset, uint32_t epoch, const char *path)
+hfb_sub_mark(struct hfb_sub *sub, enum hfb_item_kind kind, uint64_t to_position, uint64_t to_offset,
+	     uint32_t epoch, const char *path)
 {
 	struct hfb_item *item = &sub->item;
 
@@ -209,8 +209,7 @@ static bool
 batch_take(struct hfb_sub *sub)
 {
 	const struct hfb_batch *b = &sub->view.header;
-	bool skip = sub->view.position < sub->skip_position ||
-		    b->timestamp_ns < sub->skip_time_ns;
+	bool skip = sub->view.position < sub->skip_position || b->timestamp_ns < sub->skip_time_ns;
 
 	sub->bytes += b->size;
 	sub->bytes_left -= b->size;
@@ -310,7 +309,8 @@ hfb_sub_next(struct hfb_sub *sub, uint32_t timeout_ms, const struct hfb_item **r
 			until = now + (uint64_t)timeout_ms * 1000000ull;
 		if (now >= until)
 			return 0;
-		hfb_idle_wait(&idle, sub->wait_on, until - now < 5000000ull ? until - now : 5000000ull);
+		hfb_idle_wait(&idle, sub->wait_on,
+			      until - now < 5000000ull ? until - now : 5000000ull);
 	}
 }
 
@@ -323,7 +323,7 @@ hfb_sub_at_end(struct hfb_sub *sub)
 void
 hfb_sub_place(const struct hfb_sub *sub, struct hfb_place *ret_place)
 {
-	bool inside = sub->in_batch;	/* it is repeated */
+	bool inside = sub->in_batch; /* it is repeated */
 
 	ret_place->leader_epoch = sub->epoch;
 	ret_place->reserved = 0;
@@ -346,10 +346,11 @@ hfb_sub_open(struct hfb_bus *bus, const struct hfb_sub_config *config, struct hf
 	int r;
 
 	if (config->from > HFB_SUB_TIME)
-		return hfb_err_set(err, -EINVAL, "no way %d to begin, see --from", (int)config->from);
+		return hfb_err_set(err, -EINVAL, "no way %d to begin, see --from",
+				   (int)config->from);
 	if (config->window_bytes > 16u * HFB_MIB)
-		return hfb_err_set(err, -EINVAL, "window_bytes is %u, at most %u", config->window_bytes,
-				   16u * HFB_MIB);
+		return hfb_err_set(err, -EINVAL, "window_bytes is %u, at most %u",
+				   config->window_bytes, 16u * HFB_MIB);
 	r = hfb_connection_check(bus, hfb_now_ns(), err);
 	if (r < 0)
 		return r;

@@ -18,28 +18,28 @@
 
 #include "sub_private.h"
 
-#define BUFFER_BYTES (HFB_BATCH_BYTES_MAX + HFB_SUB_CHUNK_BYTES)
-#define NO_POSITION UINT64_MAX
-#define HUGE_ALIGN (2u * HFB_MIB)
+#define BUFFER_BYTES  (HFB_BATCH_BYTES_MAX + HFB_SUB_CHUNK_BYTES)
+#define NO_POSITION   UINT64_MAX
+#define HUGE_ALIGN    (2u * HFB_MIB)
 #define RING_RETRY_NS 10000000ull
 
 struct hfb_local_source {
-	uint32_t generation;		/* of the bus: handle and ring are of it */
-	bool	 files_only;
+	uint32_t generation; /* of the bus: handle and ring are of it */
+	bool files_only;
 	uint8_t *buffer;
 	/* ring */
-	uint8_t *ring;			/* mapped twice in a row */
+	uint8_t *ring; /* mapped twice in a row */
 	uint64_t ring_bytes;
 	uint32_t ring_generation;
-	bool	 in_ring;		/* the last bytes came from there */
-	bool	 live;			/* it was at the end, or in the ring: may be lapped */
+	bool in_ring; /* the last bytes came from there */
+	bool live;    /* it was at the end, or in the ring: may be lapped */
 	uint64_t ring_asked_ns;
-	uint64_t not_ring_below;	/* distrusted: the files are asked below */
+	uint64_t not_ring_below; /* distrusted: the files are asked below */
 	/* file */
-	int	 fd;
+	int fd;
 	uint64_t file_base, file_end;
-	char	 path[512];
-	uint64_t retried_at;		/* position already read anew; NO_POSITION = none */
+	char path[512];
+	uint64_t retried_at; /* position already read anew; NO_POSITION = none */
 	uint64_t waited_at, waited_since_ns;
 	uint64_t attach_ns;
 };
@@ -83,8 +83,8 @@ ring_map(struct hfb_sub *sub)
 
 	ring_unmap(l);
 	l->ring_asked_ns = hfb_now_ns();
-	if (hfb_connection_ask(sub->bus, HFB_IPC_RING_GET, &ask, sizeof(ask), &answer, &size, &fd, 1,
-			       &n, &err) < 0)
+	if (hfb_connection_ask(sub->bus, HFB_IPC_RING_GET, &ask, sizeof(ask), &answer, &size, &fd,
+			       1, &n, &err) < 0)
 		return;
 	if (n != 1)
 		return;
@@ -100,7 +100,8 @@ ring_map(struct hfb_sub *sub)
 		at = (uint8_t *)(((uintptr_t)area + HUGE_ALIGN - 1) & ~(uintptr_t)(HUGE_ALIGN - 1));
 		if (at > area)
 			munmap(area, (size_t)(at - area));
-		munmap(at + answer.ring_bytes * 2, room - (size_t)(at - area) - answer.ring_bytes * 2);
+		munmap(at + answer.ring_bytes * 2,
+		       room - (size_t)(at - area) - answer.ring_bytes * 2);
 		if (mmap(at, answer.ring_bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) ==
 			    MAP_FAILED ||
 		    mmap(at + answer.ring_bytes, answer.ring_bytes, PROT_READ,
@@ -139,8 +140,8 @@ ring_copy(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size)
 	uint64_t intent = published(&p->intent);
 
 	/* entering needs some distance, else we would be thrown out again at once */
-	if (position > intent || intent - position > (l->in_ring ? l->ring_bytes :
-								   l->ring_bytes - l->ring_bytes / 8))
+	if (position > intent ||
+	    intent - position > (l->in_ring ? l->ring_bytes : l->ring_bytes - l->ring_bytes / 8))
 		return 0;
 	memcpy(to, l->ring + (position & (l->ring_bytes - 1)), size);
 	/* the copy's loads before the look at intent; pairs with the owner's store of intent
@@ -175,14 +176,15 @@ file_open(struct hfb_sub *sub, uint64_t position, struct hfb_err *err)
 	int fd, r;
 
 	file_close(l);
-	r = hfb_connection_ask(sub->bus, HFB_IPC_SEGMENT_GET, &ask, sizeof(ask), &answer, &size, &fd, 1,
-			       &n, err);
+	r = hfb_connection_ask(sub->bus, HFB_IPC_SEGMENT_GET, &ask, sizeof(ask), &answer, &size,
+			       &fd, 1, &n, err);
 	if (r < 0)
 		return r;
 	if (size < sizeof(answer) || n != 1) {
 		if (n == 1)
 			close(fd);
-		return hfb_err_set(err, -EPROTO, "hfbusd's answer about a segment is not understood");
+		return hfb_err_set(err, -EPROTO,
+				   "hfbusd's answer about a segment is not understood");
 	}
 	l->fd = fd;
 	l->file_base = answer.base_position;
@@ -215,14 +217,16 @@ file_read(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size, st
 	if (size > l->file_end - position)
 		size = l->file_end - position;
 	while (done < size) {
-		ssize_t n = pread(l->fd, to + done, size - done,
-				  (off_t)(HFB_SEGMENT_HEADER_BYTES + (position - l->file_base) + done));
+		ssize_t n =
+			pread(l->fd, to + done, size - done,
+			      (off_t)(HFB_SEGMENT_HEADER_BYTES + (position - l->file_base) + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return hfb_err_set(err, -EIO, "cannot read %s at position %llu: %s", l->path,
-					   (unsigned long long)(position + done), strerror(errno));
+			return hfb_err_set(err, -EIO, "cannot read %s at position %llu: %s",
+					   l->path, (unsigned long long)(position + done),
+					   strerror(errno));
 		if (n == 0)
 			break;
 		done += (uint64_t)n;
@@ -248,8 +252,8 @@ lookup(struct hfb_sub *sub, uint16_t from, uint64_t value, struct hfb_ipc_place_
 	size_t size = sizeof(*ret);
 	int r;
 
-	r = hfb_connection_ask(sub->bus, HFB_IPC_LOOKUP, &ask, sizeof(ask), ret, &size, NULL, 0, NULL,
-			       err);
+	r = hfb_connection_ask(sub->bus, HFB_IPC_LOOKUP, &ask, sizeof(ask), ret, &size, NULL, 0,
+			       NULL, err);
 	if (r < 0)
 		return r;
 	if (size < sizeof(*ret))
@@ -307,7 +311,7 @@ attach_again(struct hfb_sub *sub, struct hfb_err *err)
 	l->generation = sub->bus->generation;
 	sub->stats.reconnects++;
 	if (answer.code == HFB_WIRE_AT_END && answer.place.position < sub->position)
-		answer.code = HFB_WIRE_TRUNCATED;	/* beyond all there is: it was cut off */
+		answer.code = HFB_WIRE_TRUNCATED; /* beyond all there is: it was cut off */
 	switch (answer.code) {
 	case HFB_WIRE_TRUNCATED:
 		return truncated(sub, &answer.place);
@@ -332,9 +336,10 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 		return attach_again(sub, err);
 	if (sub->pending_set) {
 		sub->pending_set = false;
-		return sub->pending.code == HFB_WIRE_TRUNCATED ?
-		       truncated(sub, &sub->pending.place) :
-		       retired(sub, sub->pending.place.position, sub->pending.place.offset);
+		return sub->pending.code == HFB_WIRE_TRUNCATED
+			       ? truncated(sub, &sub->pending.place)
+			       : retired(sub, sub->pending.place.position,
+					 sub->pending.place.offset);
 	}
 	p = positions(sub);
 	committed = published(&p->committed);
@@ -360,7 +365,8 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 		if (l->live && l->ring != NULL &&
 		    published(&p->intent) - sub->position > l->ring_bytes) {
 			l->in_ring = l->live = false;
-			return hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0, NULL);
+			return hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0,
+					    NULL);
 		}
 	}
 	durable = published(&p->durable);
@@ -406,8 +412,8 @@ damage_end(struct hfb_sub *sub, uint64_t from, uint64_t *ret_to, uint64_t *ret_o
 		int64_t got = -ENODATA;
 
 		if (at < durable)
-			got = file_read(sub, at, l->buffer, size < durable - at ? size : durable - at,
-					&err);
+			got = file_read(sub, at, l->buffer,
+					size < durable - at ? size : durable - at, &err);
 		else if (ring_current(sub) && size <= l->ring_bytes &&
 			 ring_copy(sub, at, l->buffer, size))
 			got = (int64_t)size;
@@ -419,8 +425,8 @@ damage_end(struct hfb_sub *sub, uint64_t from, uint64_t *ret_to, uint64_t *ret_o
 			return;
 		}
 		/* the last 56 bytes may begin one; at a segment's end nothing goes on */
-		at += at + (uint64_t)got == l->file_end || got <= 56 ? (uint64_t)got :
-								       (uint64_t)got - 56;
+		at += at + (uint64_t)got == l->file_end || got <= 56 ? (uint64_t)got
+								     : (uint64_t)got - 56;
 	}
 	*ret_to = committed;
 	*ret_offset = p->committed.offset;
@@ -510,7 +516,9 @@ local_stream_search(struct hfb_sub *sub, uint64_t key)
 			got = file_read(sub, at, chunk, size, &err);
 		else
 			got = ring_current(sub) && size <= l->ring_bytes &&
-			      ring_copy(sub, at, chunk, size) ? (int64_t)size : -ENODATA;
+					      ring_copy(sub, at, chunk, size)
+				      ? (int64_t)size
+				      : -ENODATA;
 		if (got <= 0)
 			break;
 		hfb_walk_init(&walk, sub->seed, at, chunk, (size_t)got);
@@ -541,7 +549,7 @@ local_idle(struct hfb_sub *sub, uint64_t now_ns, struct hfb_err *err)
 	int r = hfb_connection_check(sub->bus, now_ns, err);
 
 	if (r == -ENOTCONN)
-		return 0;	/* patience: check says when it ends */
+		return 0; /* patience: check says when it ends */
 	return r == -ETIMEDOUT ? -ENOTCONN : r;
 }
 

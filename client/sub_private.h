@@ -22,13 +22,13 @@
 #include "connection.h"
 
 #define HFB_SUB_CHUNK_BYTES 65536u
-#define HFB_SUB_STREAMS 256u	/* known at once; forgotten ones are learnt again */
+#define HFB_SUB_STREAMS	    256u /* known at once; forgotten ones are learnt again */
 
 enum hfb_source_result {
-	HFB_SOURCE_NONE = 0,	/* nothing there now */
-	HFB_SOURCE_FILLED = 1,	/* bytes_left > 0 */
-	HFB_SOURCE_MARK = 2,	/* sub->item is a mark */
-	HFB_SOURCE_AGAIN = 3,	/* call fill again */
+	HFB_SOURCE_NONE = 0,   /* nothing there now */
+	HFB_SOURCE_FILLED = 1, /* bytes_left > 0 */
+	HFB_SOURCE_MARK = 2,   /* sub->item is a mark */
+	HFB_SOURCE_AGAIN = 3,  /* call fill again */
 };
 
 struct hfb_source_ops {
@@ -45,8 +45,8 @@ struct hfb_source_ops {
 };
 
 struct hfb_sub_stream {
-	uint64_t key;		/* 0 = free */
-	uint32_t framing;	/* 0 = searched for and not found */
+	uint64_t key;	  /* 0 = free */
+	uint32_t framing; /* 0 = searched for and not found */
 	char session[33];
 	char feed[65];
 };
@@ -59,17 +59,17 @@ struct hfb_sub {
 	const struct hfb_source_ops *source;
 	struct hfb_local_source *local;
 	struct hfb_udp_source *udp;
-	struct hfb_link *wait_on;	/* UDP: the link that wakes us */
-	char	 topic[HFB_TOPIC_NAME_MAX + 1];
+	struct hfb_link *wait_on; /* UDP: the link that wakes us */
+	char topic[HFB_TOPIC_NAME_MAX + 1];
 	uint32_t partition;
 	uint32_t handle;
 	struct hfb_uuid uuid;
-	uint32_t seed;			/* of header checksums */
+	uint32_t seed; /* of header checksums */
 
 	/* where we are: the batch at bytes[0] stands at position */
 	uint64_t position;
-	uint64_t offset;		/* expected next */
-	uint32_t epoch;			/* of the last batch read, or of where we began */
+	uint64_t offset; /* expected next */
+	uint32_t epoch;	 /* of the last batch read, or of where we began */
 	const uint8_t *bytes;
 	uint64_t bytes_left;
 
@@ -79,7 +79,7 @@ struct hfb_sub {
 	/* the batch being given out */
 	struct hfb_batch_view view;
 	struct hfb_record_view record;
-	bool	 in_batch;
+	bool in_batch;
 	uint64_t batch_end_position;
 
 	struct hfb_item item;
@@ -87,8 +87,8 @@ struct hfb_sub {
 	uint32_t streams_count;
 	/* what opening was told: truncated or below start; the first fill makes it a mark */
 	struct hfb_ipc_place_answer pending;
-	bool	 pending_set;
-	int	 failed;		/* final */
+	bool pending_set;
+	int failed; /* final */
 	struct hfb_err err;
 	struct hfb_sub_stats stats;
 };

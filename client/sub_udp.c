@@ -16,20 +16,20 @@
 #include "reassembly.h"
 #include "sub_private.h"
 
-#define WINDOW_DEFAULT	  (256u * HFB_KIB)
-#define REORDER_NS	  1000000ull	/* a hole younger than that may fill by itself */
-#define SEEK_FIRST_NS	  50000000ull	/* until an unanswered seek is repeated */
-#define SEEK_LAST_NS	  1000000000ull
-#define KEEP_ALIVE_NS	  1000000000ull
-#define SILENCE_NS	  3000000000ull	/* heartbeats come each second at least */
+#define WINDOW_DEFAULT (256u * HFB_KIB)
+#define REORDER_NS     1000000ull  /* a hole younger than that may fill by itself */
+#define SEEK_FIRST_NS  50000000ull /* until an unanswered seek is repeated */
+#define SEEK_LAST_NS   1000000000ull
+#define KEEP_ALIVE_NS  1000000000ull
+#define SILENCE_NS     3000000000ull /* heartbeats come each second at least */
 
 struct hfb_udp_source {
 	struct hfb_link *link;
 	struct hfb_reassembly pieces;
 	uint64_t window_bytes;
 	/* seek under way */
-	bool	 seeking;
-	bool	 place_known;		/* position is where to seek; else `from` is */
+	bool seeking;
+	bool place_known; /* position is where to seek; else `from` is */
 	uint16_t from;
 	uint64_t from_value;
 	uint64_t seek_packet, seek_first_packet;
@@ -38,13 +38,13 @@ struct hfb_udp_source {
 	uint64_t limit_told;
 	uint32_t seek_window;
 	uint64_t told_ns;
-	uint64_t hole_ns;		/* first seen, 0 = none */
-	uint64_t committed;		/* last told */
-	bool	 end_known;		/* AT_END was said for end_position */
+	uint64_t hole_ns;   /* first seen, 0 = none */
+	uint64_t committed; /* last told */
+	bool end_known;	    /* AT_END was said for end_position */
 	uint64_t end_position;
 	uint64_t down_since_ns, reopen_ns;
 	uint64_t retried_at;
-	uint64_t damage_from;		/* searching behind a bad batch; all ones = no */
+	uint64_t damage_from;		   /* searching behind a bad batch; all ones = no */
 	uint64_t corrupt_from, corrupt_to; /* the broker cannot serve these; 0, 0 = none */
 };
 
@@ -67,9 +67,9 @@ subscribe_send(struct hfb_sub *sub, bool seek, uint64_t now_ns)
 		ask.window_bytes = (uint32_t)(u->pieces.buffer_bytes / 2);
 	} else {
 		if (limit <= u->pieces.contiguous && !seek)
-			return;		/* 0 would end it */
-		ask.window_bytes = limit > u->pieces.contiguous ?
-				   (uint32_t)(limit - u->pieces.contiguous) : 8;
+			return; /* 0 would end it */
+		ask.window_bytes =
+			limit > u->pieces.contiguous ? (uint32_t)(limit - u->pieces.contiguous) : 8;
 	}
 	if (hfb_link_send(u->link, HFB_FRAME_SUBSCRIBE, &ask, sizeof(ask), NULL, 0) == 0)
 		hfb_link_kick(u->link);
@@ -128,9 +128,9 @@ state_take(struct hfb_sub *sub, const struct hfb_frame_read_state *state, uint64
 		return HFB_SOURCE_AGAIN;
 	if (answer && (!u->seeking || state->answers < u->seek_first_packet ||
 		       state->answers > u->seek_packet))
-		return HFB_SOURCE_AGAIN;	/* to a question of before */
+		return HFB_SOURCE_AGAIN; /* to a question of before */
 	if (!answer && u->seeking)
-		return HFB_SOURCE_AGAIN;	/* about a place we have left */
+		return HFB_SOURCE_AGAIN; /* about a place we have left */
 	if (state->committed > u->committed)
 		u->committed = state->committed;
 	switch (state->code) {
@@ -146,7 +146,7 @@ state_take(struct hfb_sub *sub, const struct hfb_frame_read_state *state, uint64
 			/* it may begin at a batch before the byte we asked for */
 			u->limit_told = state->position + u->seek_window;
 		} else if (state->position > u->pieces.contiguous && u->hole_ns == 0) {
-			u->hole_ns = now_ns;	/* sent, and not here: the last ones were lost */
+			u->hole_ns = now_ns; /* sent, and not here: the last ones were lost */
 		}
 		if (state->committed <= u->pieces.contiguous) {
 			u->end_known = true;
@@ -165,7 +165,8 @@ state_take(struct hfb_sub *sub, const struct hfb_frame_read_state *state, uint64
 			seek_begin(sub, now_ns);
 			return HFB_SOURCE_AGAIN;
 		}
-		return mark_and_seek(sub, HFB_ITEM_RETIRED, state->position, state->offset, 0, now_ns);
+		return mark_and_seek(sub, HFB_ITEM_RETIRED, state->position, state->offset, 0,
+				     now_ns);
 	case HFB_WIRE_LAPPED:
 		hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0, NULL);
 		return HFB_SOURCE_MARK;
@@ -177,12 +178,14 @@ state_take(struct hfb_sub *sub, const struct hfb_frame_read_state *state, uint64
 		}
 		return HFB_SOURCE_AGAIN;
 	case HFB_WIRE_IO_ERROR:
-		return hfb_err_set(err, -EIO, "hfbusd cannot read topic %s, partition %u, at position "
-				   "%llu: see its log", sub->topic, sub->partition,
-				   (unsigned long long)state->position);
+		return hfb_err_set(err, -EIO,
+				   "hfbusd cannot read topic %s, partition %u, at position "
+				   "%llu: see its log",
+				   sub->topic, sub->partition, (unsigned long long)state->position);
 	case HFB_WIRE_TOO_MANY:
 		u->seeking = false;
-		return hfb_err_set(err, -EBUSY, "hfbusd's table of subscriptions is full: see "
+		return hfb_err_set(err, -EBUSY,
+				   "hfbusd's table of subscriptions is full: see "
 				   "subscriptions_max");
 	case HFB_WIRE_CLOSED:
 		/* it ends: a stop or our silence; ask again by and by */
@@ -190,7 +193,7 @@ state_take(struct hfb_sub *sub, const struct hfb_frame_read_state *state, uint64
 		u->seek_pause_ns = SEEK_FIRST_NS * 4;
 		u->seek_again_ns = now_ns + u->seek_pause_ns;
 		return HFB_SOURCE_AGAIN;
-	default:	/* NO_PARTITION: another run, or it moved: metadata anew */
+	default: /* NO_PARTITION: another run, or it moved: metadata anew */
 		u->link->session_lost = true;
 		return HFB_SOURCE_AGAIN;
 	}
@@ -259,12 +262,14 @@ session_renew(struct hfb_sub *sub, uint64_t now_ns, struct hfb_err *err)
 		u->reopen_ns = now_ns + 100000000ull;
 		r = u->link->ops->reopen(u->link, 300, err);
 		if (r == 0)
-			r = hfb_metadata_ask(u->link, sub->topic, sub->partition, 1000, &address, err);
+			r = hfb_metadata_ask(u->link, sub->topic, sub->partition, 1000, &address,
+					     err);
 		if (r == -ENOENT || r == -ERANGE)
 			return -ENOENT;
 		if (r == 0) {
 			if (memcmp(&address.topic, &sub->uuid, sizeof(sub->uuid)) != 0)
-				return hfb_err_set(err, -ESTALE, "topic %s was deleted and made again",
+				return hfb_err_set(err, -ESTALE,
+						   "topic %s was deleted and made again",
 						   sub->topic);
 			sub->handle = address.handle;
 			u->down_since_ns = 0;
@@ -293,8 +298,9 @@ timers_run(struct hfb_sub *sub, uint64_t now_ns, struct hfb_err *err)
 		return session_renew(sub, now_ns, err);
 	if (u->seeking) {
 		if (now_ns >= u->seek_again_ns) {
-			u->seek_pause_ns = u->seek_pause_ns * 2 > SEEK_LAST_NS ? SEEK_LAST_NS :
-									  u->seek_pause_ns * 2;
+			u->seek_pause_ns = u->seek_pause_ns * 2 > SEEK_LAST_NS
+						   ? SEEK_LAST_NS
+						   : u->seek_pause_ns * 2;
 			u->seek_again_ns = now_ns + u->seek_pause_ns;
 			subscribe_send(sub, true, now_ns);
 		}
@@ -306,7 +312,8 @@ timers_run(struct hfb_sub *sub, uint64_t now_ns, struct hfb_err *err)
 		return 0;
 	}
 	if (limit >= u->limit_told + u->window_bytes / 4 ||
-	    (limit > u->limit_told && u->pieces.contiguous >= u->limit_told) || now_ns - u->told_ns > KEEP_ALIVE_NS)
+	    (limit > u->limit_told && u->pieces.contiguous >= u->limit_told) ||
+	    now_ns - u->told_ns > KEEP_ALIVE_NS)
 		subscribe_send(sub, false, now_ns);
 	return 0;
 }
@@ -363,12 +370,14 @@ udp_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 		/* the mark begins where the damage does */
 		sub->position = u->damage_from;
 		u->damage_from = UINT64_MAX;
-		hfb_sub_mark(sub, HFB_ITEM_CORRUPT, found.position, found.header.base_offset, 0, NULL);
+		hfb_sub_mark(sub, HFB_ITEM_CORRUPT, found.position, found.header.base_offset, 0,
+			     NULL);
 		hfb_reassembly_drop(&u->pieces, found.position - at);
 		hfb_reassembly_front(&u->pieces, &sub->bytes, &sub->bytes_left);
 		return HFB_SOURCE_MARK;
 	}
-	return sub->bytes_left >= need && sub->bytes_left > had ? HFB_SOURCE_FILLED : HFB_SOURCE_NONE;
+	return sub->bytes_left >= need && sub->bytes_left > had ? HFB_SOURCE_FILLED
+								: HFB_SOURCE_NONE;
 }
 
 static int
@@ -407,8 +416,8 @@ udp_at_end(struct hfb_sub *sub)
 {
 	struct hfb_udp_source *u = sub->udp;
 
-	return u->place_known && !u->seeking && u->end_known &&
-	       u->end_position == sub->position && u->committed <= sub->position;
+	return u->place_known && !u->seeking && u->end_known && u->end_position == sub->position &&
+	       u->committed <= sub->position;
 }
 
 static void
@@ -456,7 +465,8 @@ hfb_sub_udp_open(struct hfb_sub *sub, const struct hfb_sub_config *config, struc
 	r = hfb_connection_resolve(sub->bus, config->topic, config->partition, &address, err);
 	if (r < 0)
 		return r;
-	r = hfb_link_udp_open(sub->bus->host, address.udp_port, sub->bus->connect_ms, &u->link, err);
+	r = hfb_link_udp_open(sub->bus->host, address.udp_port, sub->bus->connect_ms, &u->link,
+			      err);
 	if (r < 0)
 		return r;
 	sub->wait_on = u->link;

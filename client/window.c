@@ -13,10 +13,10 @@
 #include "assert.h"
 #include "crc32c.h"
 
-#define BATCHES_MAX 4096u	/* unacked at most; more would only lengthen a resend */
+#define BATCHES_MAX	   4096u /* unacked at most; more would only lengthen a resend */
 #define SILENCE_FACTOR_MAX 32u
-#define HOLD_FIRST_NS 500000ull
-#define HOLD_LAST_NS  100000000ull
+#define HOLD_FIRST_NS	   500000ull
+#define HOLD_LAST_NS	   100000000ull
 
 int
 hfb_window_init(struct hfb_window *w, const struct hfb_window_config *config)
@@ -102,10 +102,10 @@ hfb_window_add(struct hfb_window *w, const struct hfb_event *event)
 		return -EMSGSIZE;
 
 	b = batch_at(w, w->closed);
-	if (w->open && (b->bytes + (uint64_t)size > w->config.batch_bytes ||
-			(w->tail & mask) == 0 ||
-			(w->tail & mask) + (uint64_t)size > w->config.window_bytes))
-		hfb_window_close(w);	/* full, or it would wrap: batches lie whole */
+	if (w->open &&
+	    (b->bytes + (uint64_t)size > w->config.batch_bytes || (w->tail & mask) == 0 ||
+	     (w->tail & mask) + (uint64_t)size > w->config.window_bytes))
+		hfb_window_close(w); /* full, or it would wrap: batches lie whole */
 	if (!w->open) {
 		if (w->closed - w->first >= w->batches_mask)
 			return -EAGAIN;
@@ -155,7 +155,7 @@ hfb_window_next(const struct hfb_window *w, uint64_t now_ns)
 		return NULL;
 	b = batch_at(w, w->send);
 	if (w->flight_bytes == 0)
-		return b;	/* without credit too: it asks for some */
+		return b; /* without credit too: it asks for some */
 	if (w->probing || w->flight_bytes + batch_wire_bytes(b) > w->credit_bytes)
 		return NULL;
 	return b;
@@ -213,7 +213,7 @@ static void
 free_acked(struct hfb_window *w, uint64_t sequence, struct hfb_window_result *ret)
 {
 	if (sequence > w->next_sequence)
-		return;			/* nonsense: we never sent that */
+		return; /* nonsense: we never sent that */
 	if (sequence <= w->acked)
 		return;
 	ret->acked_sequence = w->acked;
@@ -257,8 +257,9 @@ unknown(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t now_ns,
 		return;
 	}
 	/* said again of what was sent anew */
-	ret->verdict = !begins && now_ns > w->unknown_since_ns + w->config.resend_ns ?
-		       HFB_WINDOW_LOST : HFB_WINDOW_STALE;
+	ret->verdict = !begins && now_ns > w->unknown_since_ns + w->config.resend_ns
+			       ? HFB_WINDOW_LOST
+			       : HFB_WINDOW_STALE;
 }
 
 void
@@ -266,8 +267,9 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 	       struct hfb_window_result *ret)
 {
 	uint64_t received = ack->sequence[HFB_STAGE_RECEIVED];
-	uint64_t sent_sequence = w->send > w->first ?
-		batch_at(w, w->send - 1)->base_sequence + batch_at(w, w->send - 1)->count : w->acked;
+	uint64_t sent_sequence = w->send > w->first ? batch_at(w, w->send - 1)->base_sequence +
+							      batch_at(w, w->send - 1)->count
+						    : w->acked;
 	bool moved;
 
 	*ret = (struct hfb_window_result){ .base_offset = HFB_OFFSET_UNKNOWN, .code = ack->code };
@@ -320,8 +322,9 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 	}
 	if (received > sent_sequence) {
 		/* we went back, but it had come: go on behind it */
-		while (w->send < w->closed && batch_at(w, w->send)->base_sequence +
-		       batch_at(w, w->send)->count <= received)
+		while (w->send < w->closed &&
+		       batch_at(w, w->send)->base_sequence + batch_at(w, w->send)->count <=
+			       received)
 			w->send++;
 	}
 	w->credit_bytes = ack->credit_bytes;
@@ -357,7 +360,7 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 		}
 		ret->verdict = HFB_WINDOW_WENT_BACK;
 		return;
-	default:		/* disk full or failed, partition moved or gone, table full */
+	default: /* disk full or failed, partition moved or gone, table full */
 		if (now_ns >= w->hold_until_ns) {
 			go_back(w);
 			hold(w, now_ns);
@@ -371,7 +374,8 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 bool
 hfb_window_tick(struct hfb_window *w, uint64_t now_ns)
 {
-	if (w->send == w->first || now_ns < w->moved_ns + w->silence_ns || now_ns < w->hold_until_ns)
+	if (w->send == w->first || now_ns < w->moved_ns + w->silence_ns ||
+	    now_ns < w->hold_until_ns)
 		return false;
 	w->silence_ns *= 2;
 	if (w->silence_ns > w->config.resend_ns * SILENCE_FACTOR_MAX)
@@ -382,7 +386,7 @@ hfb_window_tick(struct hfb_window *w, uint64_t now_ns)
 		w->unknown_since_ns = 0;
 	go_back(w);
 	if (w->send == w->closed && w->send > w->first)
-		w->send--;	/* all received, none acked: the last one asks again */
+		w->send--; /* all received, none acked: the last one asks again */
 	w->probing = true;
 	return true;
 }
@@ -404,8 +408,8 @@ hfb_window_restart(struct hfb_window *w, uint64_t now_ns)
 void
 hfb_window_renumber(struct hfb_window *w, uint64_t now_ns)
 {
-	uint64_t shift = w->first < w->closed + w->open ? batch_at(w, w->first)->base_sequence :
-							  w->next_sequence;
+	uint64_t shift = w->first < w->closed + w->open ? batch_at(w, w->first)->base_sequence
+							: w->next_sequence;
 
 	/* a batch acked in part goes whole: its first part was lost with the rest */
 	for (uint64_t i = w->first; i < w->closed + w->open; i++) {

@@ -30,26 +30,26 @@
 #include <hfbus/event.h>
 #include <hfbus/wire.h>
 
-#define HFB_WINDOW_CREDIT_FIRST 65536u	/* bytes, until the broker tells */
+#define HFB_WINDOW_CREDIT_FIRST 65536u /* bytes, until the broker tells */
 
 struct hfb_window_batch {
 	uint64_t base_sequence;
-	uint64_t base_offset;	/* told by an ack, or HFB_OFFSET_UNKNOWN */
-	uint64_t end;		/* of its bytes, in the byte ring's count */
+	uint64_t base_offset; /* told by an ack, or HFB_OFFSET_UNKNOWN */
+	uint64_t end;	      /* of its bytes, in the byte ring's count */
 	const uint8_t *records;
-	uint32_t bytes;		/* of records */
+	uint32_t bytes; /* of records */
 	uint32_t count;
 	uint32_t payload_crc;
-	bool	 sent_before;
+	bool sent_before;
 };
 
 struct hfb_window_config {
-	uint32_t window_bytes;	/* power of two */
-	uint32_t batch_bytes;	/* records of a batch at most, unless one event needs more */
+	uint32_t window_bytes;	  /* power of two */
+	uint32_t batch_bytes;	  /* records of a batch at most, unless one event needs more */
 	uint32_t event_bytes_max; /* records of one event at most, <= window_bytes / 2 */
-	uint32_t stage;		/* enum hfb_stage that frees */
+	uint32_t stage;		  /* enum hfb_stage that frees */
 	uint64_t first_sequence;
-	uint64_t resend_ns;	/* silence before going back; doubles up to 32 times */
+	uint64_t resend_ns; /* silence before going back; doubles up to 32 times */
 };
 
 struct hfb_window {
@@ -59,43 +59,43 @@ struct hfb_window {
 	uint32_t batches_mask;
 	/* counts of batches, never wrapping */
 	uint64_t first, send, closed;
-	uint64_t head, tail;		/* byte ring: counts */
-	bool	 open;			/* batches[closed] is being filled */
-	bool	 probing;		/* one batch at a time until an ack comes */
-	uint64_t next_sequence;		/* of the next event */
-	uint64_t acked;			/* sequence below which all is acked at the stage */
-	uint64_t received;		/* the broker has everything below */
+	uint64_t head, tail;	/* byte ring: counts */
+	bool open;		/* batches[closed] is being filled */
+	bool probing;		/* one batch at a time until an ack comes */
+	uint64_t next_sequence; /* of the next event */
+	uint64_t acked;		/* sequence below which all is acked at the stage */
+	uint64_t received;	/* the broker has everything below */
 	uint64_t credit_bytes;
-	uint64_t flight_bytes;		/* sent beyond received, as batches */
-	uint64_t hold_until_ns;		/* refused: do not send before */
+	uint64_t flight_bytes;	/* sent beyond received, as batches */
+	uint64_t hold_until_ns; /* refused: do not send before */
 	uint64_t hold_ns;
-	uint64_t moved_ns;		/* last progress, or when something was first in flight */
-	uint64_t silence_ns;		/* now's patience */
-	uint64_t refused_at;		/* sequence went back to already; all ones = none */
-	uint64_t unknown_since_ns;	/* the broker said it does not know us; 0 = no */
+	uint64_t moved_ns;	   /* last progress, or when something was first in flight */
+	uint64_t silence_ns;	   /* now's patience */
+	uint64_t refused_at;	   /* sequence went back to already; all ones = none */
+	uint64_t unknown_since_ns; /* the broker said it does not know us; 0 = no */
 	uint64_t frames, resent;
-	uint32_t leader_epoch;		/* newest seen in acks */
+	uint32_t leader_epoch; /* newest seen in acks */
 };
 
 enum hfb_window_verdict {
 	HFB_WINDOW_OK = 0,
-	HFB_WINDOW_STALE,	/* an old ack: ignored */
-	HFB_WINDOW_WENT_BACK,	/* will send again */
-	HFB_WINDOW_REFUSED,	/* result.code says why; tried again later */
-	HFB_WINDOW_FINAL,	/* result.code: no use to try again */
-	HFB_WINDOW_LOST,	/* broker lost acked events, or forgot us: renumber */
+	HFB_WINDOW_STALE,     /* an old ack: ignored */
+	HFB_WINDOW_WENT_BACK, /* will send again */
+	HFB_WINDOW_REFUSED,   /* result.code says why; tried again later */
+	HFB_WINDOW_FINAL,     /* result.code: no use to try again */
+	HFB_WINDOW_LOST,      /* broker lost acked events, or forgot us: renumber */
 };
 struct hfb_window_result {
 	enum hfb_window_verdict verdict;
-	uint32_t code;		/* enum hfb_wire_code */
+	uint32_t code; /* enum hfb_wire_code */
 	uint32_t acked_events;
-	uint64_t acked_sequence;	/* of the first of them */
-	uint64_t base_offset;	/* of the first of them or all ones */
+	uint64_t acked_sequence; /* of the first of them */
+	uint64_t base_offset;	 /* of the first of them or all ones */
 };
 
 /* 0, -EINVAL (a config field out of range) or -ENOMEM. */
 int hfb_window_init(struct hfb_window *w, const struct hfb_window_config *config);
-void hfb_window_fini(struct hfb_window *w);	/* accepts a zeroed one */
+void hfb_window_fini(struct hfb_window *w); /* accepts a zeroed one */
 
 /* 0, -EAGAIN no room until acks come, -EMSGSIZE larger than event_bytes_max. */
 int hfb_window_add(struct hfb_window *w, const struct hfb_event *event);

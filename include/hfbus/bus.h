@@ -32,10 +32,10 @@ extern "C" {
 struct hfb_bus;
 
 struct hfb_bus_config {
-	const char *data_dir;	/* NULL = $HFBUS_DATA, else the running bus of this user */
-	const char *udp;	/* HOST:PORT of poll core 0; NULL = local */
-	uint32_t connect_ms;	/* to wait for answers in open; 0 = 5000 */
-	uint32_t reconnect_ms;	/* to go on without an hfbusd; 0 = 30000, all ones = for ever */
+	const char *data_dir;  /* NULL = $HFBUS_DATA, else the running bus of this user */
+	const char *udp;       /* HOST:PORT of poll core 0; NULL = local */
+	uint32_t connect_ms;   /* to wait for answers in open; 0 = 5000 */
+	uint32_t reconnect_ms; /* to go on without an hfbusd; 0 = 30000, all ones = for ever */
 };
 
 /**

@@ -13,8 +13,8 @@
 #define HFB_ERR_TEXT_MAX 512
 
 struct hfb_err {
-	int code;			/* negative errno, 0 = none */
-	char text[HFB_ERR_TEXT_MAX];	/* one sentence, no newline */
+	int code;		     /* negative errno, 0 = none */
+	char text[HFB_ERR_TEXT_MAX]; /* one sentence, no newline */
 };
 
 #endif

@@ -28,18 +28,18 @@ extern "C" {
 #endif
 
 struct hfb_event {
-	const void *key;	/* NULL = none (not the same as an empty one) */
-	const void *headers;	/* encoded by hfb_headers_add() */
-	const void *value;	/* NULL = tombstone (not the same as an empty one) */
-	uint32_t key_size;	/* bytes, 0..HFB_KEY_BYTES_MAX */
-	uint32_t headers_size;	/* bytes, 0..HFB_HEADERS_BYTES_MAX */
-	uint32_t value_size;	/* bytes */
-	uint32_t reserved;	/* 0 */
-	int64_t  event_time_ns;	/* producer's clock, UTC; 0 = none */
+	const void *key;       /* NULL = none (not the same as an empty one) */
+	const void *headers;   /* encoded by hfb_headers_add() */
+	const void *value;     /* NULL = tombstone (not the same as an empty one) */
+	uint32_t key_size;     /* bytes, 0..HFB_KEY_BYTES_MAX */
+	uint32_t headers_size; /* bytes, 0..HFB_HEADERS_BYTES_MAX */
+	uint32_t value_size;   /* bytes */
+	uint32_t reserved;     /* 0 */
+	int64_t event_time_ns; /* producer's clock, UTC; 0 = none */
 };
 
 struct hfb_header {
-	const char *name;	/* not zero terminated */
+	const char *name; /* not zero terminated */
 	const void *value;
 	uint16_t name_size, value_size;
 };

@@ -42,31 +42,31 @@ struct hfb_pub;
 /* Events were acked, in the order sent to @partition. */
 struct hfb_acked {
 	uint32_t partition;
-	uint32_t events;	/* this many more */
-	uint64_t sequence;	/* of the first; counts the partition's events from 0 */
-	uint64_t base_offset;	/* of the first, or all ones when not told */
+	uint32_t events;      /* this many more */
+	uint64_t sequence;    /* of the first; counts the partition's events from 0 */
+	uint64_t base_offset; /* of the first, or all ones when not told */
 };
 
 struct hfb_pub_config {
-	const char *topic;	/* 1..HFB_TOPIC_NAME_MAX bytes; copied */
-	int32_t  partition;	/* -1 = by key, else round robin batch by batch */
-	int32_t  ack;		/* enum hfb_stage, -1 = the topic's commit stage */
-	uint32_t window_bytes;	/* kept unacked per partition; 0 = 4 MiB, up to 256 MiB */
-	uint32_t batch_bytes;	/* 0 = 64 KiB locally, one datagram over UDP */
-	uint64_t producer_id;	/* 0 = a random one */
-	uint16_t producer_epoch;/* fences publishers of this id with a lower one */
-	uint64_t first_sequence;/* with a producer_id: of the first event on each partition */
+	const char *topic;	 /* 1..HFB_TOPIC_NAME_MAX bytes; copied */
+	int32_t partition;	 /* -1 = by key, else round robin batch by batch */
+	int32_t ack;		 /* enum hfb_stage, -1 = the topic's commit stage */
+	uint32_t window_bytes;	 /* kept unacked per partition; 0 = 4 MiB, up to 256 MiB */
+	uint32_t batch_bytes;	 /* 0 = 64 KiB locally, one datagram over UDP */
+	uint64_t producer_id;	 /* 0 = a random one */
+	uint16_t producer_epoch; /* fences publishers of this id with a lower one */
+	uint64_t first_sequence; /* with a producer_id: of the first event on each partition */
 	void (*acked)(void *arg, const struct hfb_acked *acked); /* from poll, send, flush */
 	void *arg;
 };
 
 struct hfb_pub_stats {
-	uint64_t events, bytes;		/* taken by send; bytes of keys, headers and values */
+	uint64_t events, bytes; /* taken by send; bytes of keys, headers and values */
 	uint64_t acked_events;
 	uint64_t frames, resent_frames;
-	uint64_t refusals[24];		/* by enum hfb_wire_code */
+	uint64_t refusals[24]; /* by enum hfb_wire_code */
 	uint64_t reconnects;
-	uint64_t lost_events;		/* acked `received`, gone with the broker's memory */
+	uint64_t lost_events; /* acked `received`, gone with the broker's memory */
 };
 
 /**

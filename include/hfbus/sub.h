@@ -38,17 +38,17 @@ extern "C" {
 struct hfb_sub;
 
 enum hfb_sub_from {
-	HFB_SUB_PLACE = 0,	/* config.place, as hfb_sub_place() gave it */
-	HFB_SUB_OFFSET = 1,	/* config.value */
+	HFB_SUB_PLACE = 0,  /* config.place, as hfb_sub_place() gave it */
+	HFB_SUB_OFFSET = 1, /* config.value */
 	HFB_SUB_EARLIEST = 2,
-	HFB_SUB_LATEST = 3,	/* what is committed from now on */
-	HFB_SUB_TIME = 4,	/* config.value: received at or after, UTC ns */
+	HFB_SUB_LATEST = 3, /* what is committed from now on */
+	HFB_SUB_TIME = 4,   /* config.value: received at or after, UTC ns */
 };
 
 enum hfb_item_kind {
 	HFB_ITEM_EVENT = 1,
 	HFB_ITEM_GAP = 2,	/* a feed missed messages; takes one offset */
-	HFB_ITEM_TRUNCATED = 3,	/* the log was cut below what was read: see mark */
+	HFB_ITEM_TRUNCATED = 3, /* the log was cut below what was read: see mark */
 	HFB_ITEM_LAPPED = 4,	/* slower than the ring: reading goes on from the files */
 	HFB_ITEM_RETIRED = 5,	/* retention took what comes next: see mark */
 	HFB_ITEM_CORRUPT = 6,	/* bytes on disk are damaged: see mark */
@@ -56,22 +56,22 @@ enum hfb_item_kind {
 
 /* Where a feed's event or gap comes from. */
 struct hfb_feed_origin {
-	const char *session;	/* the feed's own, zero terminated; "" = not known here */
-	const char *feed;	/* its name in hfbusd's config; "" = not known here */
+	const char *session; /* the feed's own, zero terminated; "" = not known here */
+	const char *feed;    /* its name in hfbusd's config; "" = not known here */
 	uint64_t stream_key;
-	uint64_t sequence;	/* of the event; a gap's first missing */
-	uint64_t gap_count;	/* gap: how many are missing */
-	uint32_t gap_cause;	/* gap: 1 wire, 2 local */
-	uint32_t framing;	/* enum hfb_framing, 0 = not known here */
+	uint64_t sequence;  /* of the event; a gap's first missing */
+	uint64_t gap_count; /* gap: how many are missing */
+	uint32_t gap_cause; /* gap: 1 wire, 2 local */
+	uint32_t framing;   /* enum hfb_framing, 0 = not known here */
 };
 
 /* What a mark tells: reading was at `from`, it goes on at `to`. */
 struct hfb_mark_info {
 	uint64_t from_position, to_position;
 	uint64_t from_offset, to_offset; /* to_offset all ones = not known */
-	uint32_t epoch;		/* truncated: this epoch ended at to_position */
+	uint32_t epoch;			 /* truncated: this epoch ended at to_position */
 	uint32_t reserved;
-	const char *path;	/* corrupt: the file, or "" (ring, UDP) */
+	const char *path; /* corrupt: the file, or "" (ring, UDP) */
 };
 
 struct hfb_item {
@@ -79,29 +79,29 @@ struct hfb_item {
 	uint32_t partition;
 	uint64_t offset;	/* events and gaps */
 	uint64_t timestamp_ns;	/* broker's clock at receive, UTC */
-	struct hfb_event event;	/* events */
+	struct hfb_event event; /* events */
 	uint64_t port_time_ns;	/* receive stamp of the broker's port, 0 = none */
 	uint64_t producer_id;	/* 0 = none */
 	uint64_t batch_position;
 	uint32_t leader_epoch;
-	uint32_t is_feed;	/* `feed` is valid */
+	uint32_t is_feed; /* `feed` is valid */
 	struct hfb_feed_origin feed;
 	struct hfb_mark_info mark; /* marks but gaps */
 };
 
 struct hfb_sub_config {
-	const char *topic;	/* copied */
+	const char *topic; /* copied */
 	uint32_t partition;
 	enum hfb_sub_from from;
-	uint64_t value;		/* offset or ns */
+	uint64_t value; /* offset or ns */
 	struct hfb_place place;
-	uint32_t window_bytes;	/* UDP: in flight at most; 0 = 256 KiB, up to 16 MiB */
-	uint32_t files_only;	/* local: never read the ring (a reader known to be slow) */
+	uint32_t window_bytes; /* UDP: in flight at most; 0 = 256 KiB, up to 16 MiB */
+	uint32_t files_only;   /* local: never read the ring (a reader known to be slow) */
 };
 
 struct hfb_sub_stats {
-	uint64_t events, gaps, bytes;	/* bytes of log passed */
-	uint64_t ring_reads, file_reads;/* chunks */
+	uint64_t events, gaps, bytes;	 /* bytes of log passed */
+	uint64_t ring_reads, file_reads; /* chunks */
 	uint64_t lapped, truncated, retired, corrupt;
 	uint64_t reconnects;
 	uint64_t udp_reasks, udp_datagrams, udp_duplicates;

@@ -23,12 +23,13 @@
 #include "crc32c.h"
 #include "hfb_test_main.h"
 
-#define must(x) \
-	do { \
-		if (!(x)) { \
-			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #x, strerror(errno)); \
-			abort(); \
-		} \
+#define must(x)                                                                                    \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #x,                 \
+				strerror(errno));                                                  \
+			abort();                                                                   \
+		}                                                                                  \
 	} while (0)
 
 static struct hfb_positions *
@@ -215,7 +216,8 @@ serve(struct rig *rig, int client)
 		break;
 	}
 	case HFB_IPC_RING_GET: {
-		struct hfb_ipc_ring a = { .handle = RIG_HANDLE, .generation = 1,
+		struct hfb_ipc_ring a = { .handle = RIG_HANDLE,
+					  .generation = 1,
 					  .ring_bytes = RIG_RING_BYTES };
 
 		answer(client, &m.head, 0, &a, sizeof(a), &rig->ring_fd, 1);
@@ -296,7 +298,8 @@ file_write(struct rig *rig, uint64_t position, const uint8_t *bytes, uint64_t si
 	rig_segment_path(rig, position, path, sizeof(path));
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	must(fd >= 0);
-	must(pwrite(fd, bytes, size, (off_t)(HFB_SEGMENT_HEADER_BYTES + position % RIG_SEGMENT_BYTES)) ==
+	must(pwrite(fd, bytes, size,
+		    (off_t)(HFB_SEGMENT_HEADER_BYTES + position % RIG_SEGMENT_BYTES)) ==
 	     (ssize_t)size);
 	close(fd);
 }
@@ -331,7 +334,8 @@ batch_write(struct rig *rig, const struct hfb_batch *fields, const void *payload
 }
 
 void
-rig_append_bytes(struct rig *rig, const struct hfb_batch *fields, const void *payload, uint32_t bytes)
+rig_append_bytes(struct rig *rig, const struct hfb_batch *fields, const void *payload,
+		 uint32_t bytes)
 {
 	uint64_t left = RIG_SEGMENT_BYTES - rig->position % RIG_SEGMENT_BYTES;
 	uint64_t need = HFB_BATCH_HEADER_BYTES + bytes;
@@ -387,7 +391,8 @@ rig_start(const char *folder)
 	if (folder != NULL) {
 		snprintf(rig->folder, sizeof(rig->folder), "%s", folder);
 	} else {
-		snprintf(rig->folder, sizeof(rig->folder), "%s/node%u", hfb_test_folder(), number++);
+		snprintf(rig->folder, sizeof(rig->folder), "%s/node%u", hfb_test_folder(),
+			 number++);
 		must(mkdir(rig->folder, 0700) == 0);
 	}
 	memset(rig->topic.bytes, 0x5a, sizeof(rig->topic.bytes));
@@ -409,8 +414,8 @@ rig_start(const char *folder)
 	rig->ring = mmap(NULL, RIG_RING_BYTES * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	for (int i = 0; i < 2; i++)
 		must(mmap(rig->ring + (size_t)i * RIG_RING_BYTES, RIG_RING_BYTES,
-			  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, rig->ring_fd, 0) !=
-		     MAP_FAILED);
+			  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, rig->ring_fd,
+			  0) != MAP_FAILED);
 	slot(rig)->ring_bytes = RIG_RING_BYTES;
 	slot(rig)->ring_generation = 1;
 	slot(rig)->state = HFB_PARTITION_OPEN;

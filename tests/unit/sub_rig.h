@@ -21,7 +21,7 @@
 #include <hfbus/log.h>
 #include <hfbus/shm.h>
 
-#define RIG_RING_BYTES (1u << 20)
+#define RIG_RING_BYTES	  (1u << 20)
 #define RIG_SEGMENT_BYTES (1u << 22)
 
 struct hfb_counters;
@@ -35,22 +35,22 @@ struct rig {
 	pthread_t thread;
 	int positions_fd, ring_fd, counters_fd;
 	struct hfb_counters *counters;
-	struct hfb_positions *positions;	/* the table; slot RIG_HANDLE is ours */
+	struct hfb_positions *positions; /* the table; slot RIG_HANDLE is ours */
 	uint8_t *ring;
 	uint32_t epoch;
-	uint64_t position, offset;		/* next */
+	uint64_t position, offset; /* next */
 	uint64_t lookup_start, lookup_start_offset;
 	/* epochs that ended: asked for by FROM_PLACE */
 	uint32_t ended_epoch;
 	uint64_t ended_at, ended_offset;
-	bool durable_too;			/* append publishes durable as well */
+	bool durable_too; /* append publishes durable as well */
 	int channel_fd, event_fd;
 };
 #define RIG_HANDLE 7u
 
 /* @folder NULL = a new one. A folder used before keeps its files. */
 struct rig *rig_start(const char *folder);
-void rig_stop(struct rig *rig);			/* closes everything but the folder */
+void rig_stop(struct rig *rig); /* closes everything but the folder */
 /* Go on where another rig's log was cut at (@position, @offset), in a new epoch. */
 void rig_resume(struct rig *rig, uint32_t epoch, uint64_t position, uint64_t offset);
 

@@ -73,7 +73,7 @@ test_a_cut_block_is_refused(void)
 
 	hfb_headers_add(block, sizeof(block), &size, "name", 4, "value", 5);
 	for (size_t cut = 1; cut < size; cut++) {
-		uint8_t *own = malloc(cut);	/* exact, so that a sanitizer sees a byte too far */
+		uint8_t *own = malloc(cut); /* exact, so that a sanitizer sees a byte too far */
 		struct hfb_header h;
 		size_t at = 0;
 

@@ -67,11 +67,12 @@ test_event(void)
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "value")), "a\"b\\c\n\t\x01z");
 	CU_ASSERT_PTR_NULL(json_object_get(j, "encoding"));
 	CU_ASSERT_PTR_NULL(json_object_get(j, "feed"));
-	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(json_object_get(j, "headers"), "h1")),
-			       "v1");
-	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(
-				       json_object_get(json_object_get(j, "headers"), "h2"), "value")),
-			       "/w==");
+	CU_ASSERT_STRING_EQUAL(
+		json_string_value(json_object_get(json_object_get(j, "headers"), "h1")), "v1");
+	CU_ASSERT_STRING_EQUAL(
+		json_string_value(json_object_get(
+			json_object_get(json_object_get(j, "headers"), "h2"), "value")),
+		"/w==");
 	json_decref(j);
 	hfb_text_fini(&t);
 }
@@ -101,8 +102,12 @@ static void
 test_base64(void)
 {
 	static const char *const vectors[][2] = {
-		{ "", "\"\"" },		    { "f", "\"Zg==\"" },	{ "fo", "\"Zm8=\"" },
-		{ "foo", "\"Zm9v\"" },	    { "foob", "\"Zm9vYg==\"" }, { "fooba", "\"Zm9vYmE=\"" },
+		{ "", "\"\"" },
+		{ "f", "\"Zg==\"" },
+		{ "fo", "\"Zm8=\"" },
+		{ "foo", "\"Zm9v\"" },
+		{ "foob", "\"Zm9vYg==\"" },
+		{ "fooba", "\"Zm9vYmE=\"" },
 		{ "foobar", "\"Zm9vYmFy\"" },
 	};
 
@@ -119,11 +124,21 @@ test_base64(void)
 static void
 test_utf8(void)
 {
-	static const char *const good[] = { "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf",
-					    "\xee\x80\x80", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf" };
-	static const char *const bad[] = { "\x80", "\xc0\xaf", "\xc1\xbf", "\xc2", "\xe0\x9f\xbf",
-					   "\xed\xa0\x80", "\xe2\x82", "\xf0\x8f\xbf\xbf",
-					   "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "a\xe2\x82z" };
+	static const char *const good[] = { "\xc2\x80",	       "\xdf\xbf",     "\xe0\xa0\x80",
+					    "\xed\x9f\xbf",    "\xee\x80\x80", "\xf0\x90\x80\x80",
+					    "\xf4\x8f\xbf\xbf" };
+	static const char *const bad[] = { "\x80",
+					   "\xc0\xaf",
+					   "\xc1\xbf",
+					   "\xc2",
+					   "\xe0\x9f\xbf",
+					   "\xed\xa0\x80",
+					   "\xe2\x82",
+					   "\xf0\x8f\xbf\xbf",
+					   "\xf4\x90\x80\x80",
+					   "\xf5\x80\x80\x80",
+					   "\xff",
+					   "a\xe2\x82z" };
 	struct hfb_text t = { 0 };
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -194,7 +209,9 @@ test_feed_and_gap(void)
 	item.feed.gap_cause = 2;
 	hfb_json_item(&t, "t", &item);
 	CU_ASSERT_PTR_NOT_NULL(memmem(t.bytes, t.used,
-		"\"gap\":{\"session\":\"SESSION001\",\"first\":77,\"count\":5,\"cause\":\"local\"}}\n", 66));
+				      "\"gap\":{\"session\":\"SESSION001\",\"first\":77,\"count\":"
+				      "5,\"cause\":\"local\"}}\n",
+				      66));
 	j = parsed(&t);
 	CU_ASSERT_PTR_NULL(json_object_get(j, "value"));
 	json_decref(j);

@@ -97,7 +97,7 @@ test_grow_keeps_what_is_there(void)
 	hfb_reassembly_reset(&r, 64);
 	piece(64, 4096, bytes);
 	hfb_reassembly_put(&r, 64, bytes, 4096);
-	CU_ASSERT_FALSE(hfb_reassembly_put(&r, 64 + 4096, bytes, 8));	/* no room */
+	CU_ASSERT_FALSE(hfb_reassembly_put(&r, 64 + 4096, bytes, 8)); /* no room */
 	CU_ASSERT_EQUAL(hfb_reassembly_grow(&r, 16384), 0);
 	piece(64 + 4096, 4096, bytes);
 	CU_ASSERT_TRUE(hfb_reassembly_put(&r, 64 + 4096, bytes, 4096));

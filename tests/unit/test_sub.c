@@ -35,8 +35,9 @@ bus_open(const struct rig *rig)
 static struct hfb_sub *
 sub_open(struct hfb_bus *bus, enum hfb_sub_from from, uint64_t value, bool files_only)
 {
-	struct hfb_sub_config config = { .topic = "t", .from = from, .value = value,
-					 .files_only = files_only };
+	struct hfb_sub_config config = {
+		.topic = "t", .from = from, .value = value, .files_only = files_only
+	};
 	struct hfb_sub *sub = NULL;
 	struct hfb_err err;
 
@@ -141,7 +142,7 @@ test_files_in_order(void)
 		hfb_sub_stats_get(sub, &stats);
 		CU_ASSERT_TRUE(stats.file_reads > 100);
 		CU_ASSERT_EQUAL(stats.ring_reads > 0, !files_only);
-		CU_ASSERT_EQUAL(stats.lapped, 0);	/* it never was in the ring before */
+		CU_ASSERT_EQUAL(stats.lapped, 0); /* it never was in the ring before */
 		hfb_sub_close(sub);
 	}
 	hfb_bus_close(bus);
@@ -161,7 +162,7 @@ test_places(void)
 		rig_append(rig, 10);
 	sub = sub_open(bus, HFB_SUB_OFFSET, 55, false);
 	expect_events(sub, 55, 58);
-	hfb_sub_place(sub, &config.place);	/* inside a batch: it is repeated */
+	hfb_sub_place(sub, &config.place); /* inside a batch: it is repeated */
 	CU_ASSERT_EQUAL(config.place.offset, 50);
 	expect_events(sub, 58, 60);
 	hfb_sub_place(sub, &config.place);
@@ -171,7 +172,7 @@ test_places(void)
 	CU_ASSERT_EQUAL_FATAL(hfb_sub_open(bus, &config, &sub, &err), 0);
 	expect_events(sub, 60, 200);
 	hfb_sub_close(sub);
-	sub = sub_open(bus, HFB_SUB_TIME, 1000 + 95, false);	/* inside a batch: the next one */
+	sub = sub_open(bus, HFB_SUB_TIME, 1000 + 95, false); /* inside a batch: the next one */
 	expect_event(next(sub, 0), 100);
 	hfb_sub_close(sub);
 	sub = sub_open(bus, HFB_SUB_LATEST, 0, false);
@@ -240,7 +241,7 @@ test_a_fast_writer_laps(void)
 		}
 		expect_event(item, n);
 		n++;
-		if (n % 20000 == 10000)		/* now and then it is slow */
+		if (n % 20000 == 10000) /* now and then it is slow */
 			nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
 	}
 	pthread_join(thread, NULL);
@@ -300,10 +301,10 @@ damage(uint64_t at, bool last)
 static void
 test_damage_is_told_and_passed(void)
 {
-	damage(0, false);	/* size */
-	damage(9, false);	/* offset */
-	damage(57, false);	/* payload crc in the header */
-	damage(64, false);	/* payload */
+	damage(0, false);  /* size */
+	damage(9, false);  /* offset */
+	damage(57, false); /* payload crc in the header */
+	damage(64, false); /* payload */
 	damage(500, false);
 	damage(3, true);
 	damage(100, true);
@@ -346,7 +347,7 @@ test_records_that_lie(void)
 
 	rig_append(rig, 1);
 	memcpy(payload, &lie, sizeof(lie));
-	rig_append_bytes(rig, &fields, payload, sizeof(payload));	/* under a right crc */
+	rig_append_bytes(rig, &fields, payload, sizeof(payload)); /* under a right crc */
 	rig_append(rig, 1);
 	sub = sub_open(bus, HFB_SUB_EARLIEST, 0, true);
 	expect_event(next(sub, 0), 0);
@@ -479,10 +480,12 @@ test_truncation_is_told(void)
 static void
 stream_start(struct rig *rig, uint64_t key, const char *session)
 {
-	struct hfb_batch fields = { .flags = HFB_BATCH_CONTROL | HFB_BATCH_STREAM, .producer_id = key,
+	struct hfb_batch fields = { .flags = HFB_BATCH_CONTROL | HFB_BATCH_STREAM,
+				    .producer_id = key,
 				    .base_sequence = HFB_CONTROL_STREAM_START };
 	struct hfb_control_stream start = { .control = { HFB_CONTROL_STREAM_START, 1, 0 },
-					    .framing = HFB_FRAMING_IEX_TP, .feed_size = 3 };
+					    .framing = HFB_FRAMING_IEX_TP,
+					    .feed_size = 3 };
 
 	start.session_size = (uint8_t)strlen(session);
 	memcpy(start.session, session, strlen(session));
@@ -493,8 +496,9 @@ stream_start(struct rig *rig, uint64_t key, const char *session)
 static void
 stream_event(struct rig *rig, uint64_t key, uint64_t sequence)
 {
-	struct hfb_batch fields = { .flags = HFB_BATCH_STREAM, .producer_id = key, .count = 1,
-				    .base_sequence = sequence };
+	struct hfb_batch fields = {
+		.flags = HFB_BATCH_STREAM, .producer_id = key, .count = 1, .base_sequence = sequence
+	};
 	uint8_t payload[24] = { 0 };
 	struct hfb_record r = { .value_size = 8, .key_size = HFB_KEY_NULL, .event_time_ns = 777 };
 
@@ -508,9 +512,13 @@ test_feeds_have_sessions(void)
 {
 	struct rig *rig = rig_start(NULL);
 	struct hfb_bus *bus = bus_open(rig);
-	struct hfb_batch fields = { .flags = HFB_BATCH_CONTROL | HFB_BATCH_STREAM, .producer_id = 5,
-				    .count = 1, .base_sequence = 103 };
-	struct hfb_control_gap gap = { .control = { HFB_CONTROL_GAP, 1, 0 }, .first = 103, .count = 4,
+	struct hfb_batch fields = { .flags = HFB_BATCH_CONTROL | HFB_BATCH_STREAM,
+				    .producer_id = 5,
+				    .count = 1,
+				    .base_sequence = 103 };
+	struct hfb_control_gap gap = { .control = { HFB_CONTROL_GAP, 1, 0 },
+				       .first = 103,
+				       .count = 4,
 				       .cause = HFB_GAP_WIRE };
 	const struct hfb_item *item;
 	struct hfb_sub *sub;
@@ -609,7 +617,7 @@ test_each_single_fault_leaves_no_trace(void)
 		hfb_sub_close(sub);
 		hfb_bus_close(bus);
 		for (int i = 0; i < 200 && fds_count() != before; i++)
-			usleep(1000);		/* the stand-in closes its side */
+			usleep(1000); /* the stand-in closes its side */
 		CU_ASSERT_EQUAL(fds_count(), before);
 	}
 	CU_ASSERT_FALSE(spent);

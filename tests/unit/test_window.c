@@ -33,8 +33,8 @@ add(struct hfb_window *w, uint64_t n)
 	char text[64];
 	struct hfb_event event = { .value = text, .key = "k", .key_size = 1 };
 
-	event.value_size = (uint32_t)snprintf(text, sizeof(text), "event %llu",
-					      (unsigned long long)n);
+	event.value_size =
+		(uint32_t)snprintf(text, sizeof(text), "event %llu", (unsigned long long)n);
 	return hfb_window_add(w, &event);
 }
 
@@ -71,7 +71,7 @@ broker_produce(struct broker *b, const struct hfb_window_batch *batch)
 		return HFB_WIRE_UNKNOWN_PRODUCER;
 	b->known = true;
 	if (batch->base_sequence + batch->count <= b->expected)
-		return HFB_WIRE_OK;	/* a duplicate */
+		return HFB_WIRE_OK; /* a duplicate */
 	if (batch->base_sequence != b->expected)
 		return HFB_WIRE_SEQUENCE_GAP;
 	for (uint32_t i = 0; i < batch->count; i++) {
@@ -112,7 +112,7 @@ test_in_order(void)
 	}
 	CU_ASSERT_EQUAL(b.expected, 100);
 	broker_ack(&b, 0, &ack);
-	hfb_window_ack(&w, &ack, 1, &result);	/* received only */
+	hfb_window_ack(&w, &ack, 1, &result); /* received only */
 	CU_ASSERT_EQUAL(result.acked_events, 0);
 	CU_ASSERT_EQUAL(w.flight_bytes, 0);
 	CU_ASSERT_FALSE(hfb_window_empty(&w));
@@ -323,7 +323,7 @@ test_a_loss_of_what_was_only_received_renumbers(void)
 	hfb_window_close(&w);
 	/* it restarts, and has 30 of them */
 	b.expected = 30;
-	b.checked_number = 100;	/* the app does not send the lost ones again */
+	b.checked_number = 100; /* the app does not send the lost ones again */
 	b.epoch = 2;
 	hfb_window_restart(&w, 1);
 	batch = hfb_window_next(&w, 1);
@@ -387,7 +387,7 @@ test_a_bad_line(void)
 			hfb_window_sent(&w, now);
 			CU_ASSERT_TRUE(w.flight_bytes <= 65536);
 			if (hfb_test_random() % 50 == 0)
-				continue;	/* lost */
+				continue; /* lost */
 			for (int copies = hfb_test_random() % 50 == 0 ? 2 : 1;
 			     copies > 0 && frames < LINE; copies--) {
 				to_broker[frames].batch = *batch;
@@ -470,7 +470,8 @@ main(void)
 		{ "events are acked in order, stage by stage", test_in_order },
 		{ "no more than the credit is in flight", test_credit_is_respected },
 		{ "a full window is back-pressure", test_full_window_is_back_pressure },
-		{ "one round of refusals goes back once", test_one_round_of_refusals_goes_back_once },
+		{ "one round of refusals goes back once",
+		  test_one_round_of_refusals_goes_back_once },
 		{ "silence sends again, one at a time", test_silence_sends_again_one_at_a_time },
 		{ "some refusals are final", test_final_refusals },
 		{ "a full disk holds, and sending goes on", test_disk_full_holds_and_goes_on },
