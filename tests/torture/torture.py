@@ -9,7 +9,7 @@ read back and checked by this program, which shares no code with hfbus.
 
 A kill does not lose the page cache: what an unsynced disk loses is the crash images' business.
 
-usage: torture.py BUILD_DIR [--kills 20] [--seed N] [--producers 4] [--rate 2500]
+usage: torture.py BUILD_DIR [--kills 20] [--seed N] [--producers 4] [--rate 6000] [--ack durable]
 Prints JSON; exit 0 when lost, duplicated and reordered are 0 and nothing else was found.
 """
 import argparse
@@ -30,7 +30,9 @@ def arguments():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--producers", type=int, default=4)
-    parser.add_argument("--rate", type=int, default=2500, help="events a second and producer")
+    parser.add_argument("--rate", type=int, default=6000, help="events a second and producer")
+    parser.add_argument("--ack", default="durable",
+                        help="received: shows that the checker sees losses, for there are some")
     return parser.parse_args()
 
 
@@ -89,7 +91,8 @@ def torture(bus, options):
                "--ring-bytes", "1M")
     watcher = bus.run(bus.path("hfbus"), "consume", TOPIC, "--partition", "0", "--from",
                       "earliest", "--format", "json", "--data", bus.data, log="watcher.log")
-    producers = [bus.producer(i, TOPIC, i % PARTITIONS, "--rate", str(options.rate))
+    producers = [bus.producer(i, TOPIC, i % PARTITIONS, "--rate", str(options.rate),
+                             "--ack", options.ack)
                  for i in range(options.producers)]
     kills = 0
     while kills < options.kills:
