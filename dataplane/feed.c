@@ -309,23 +309,63 @@ clock_packet(struct hfb_feed *feed, const struct hfb_packet *packet)
 		clock->time_ns = packet->port_time_ns;
 }
 
+/*
+ * Have the cores that poll this port done so since the last time, and has all that
+ * they handed over been seen? What is still there may be what the hold-back waits for.
+ */
+static bool
+port_was_polled(const struct hfb_core *core, uint16_t p)
+{
+	const struct hfb_node *node = core->node;
+	const struct hfb_feeds *feeds = core->feeds;
+
+	for (uint16_t q = 0; q < node->ports[p].queues; q++) {
+		uint16_t c = hfb_port_core(p, q, node->cores_count);
+		uint64_t turn;
+
+		if (c == core->id)
+			continue;
+		/* pairs with the release at the end of its turn */
+		turn = __atomic_load_n(&node->cores[c]->turn, __ATOMIC_ACQUIRE);
+		/* two ends of turns: one whole turn lies between them */
+		if (turn - feeds->turn_seen[p][q] < 2)
+			return false;
+		/* after the turn is known, so that what it handed over is in sight */
+		if (core->in[c] != NULL &&
+		    __atomic_load_n(&core->in[c]->tail, __ATOMIC_ACQUIRE) != core->in[c]->head)
+			return false;
+	}
+	return true;
+}
+
 static void
 clocks_advance(struct hfb_core *core)
 {
+	const struct hfb_node *node = core->node;
 	struct hfb_feeds *feeds = core->feeds;
-	uint64_t elapsed_ns = core->now_ns - feeds->polled_ns;
 
-	if (feeds->polled_ns == 0 || core->now_ns < feeds->polled_ns)
-		elapsed_ns = 0;
-	if (elapsed_ns > HFB_FEED_TURN_NS_MAX)
-		elapsed_ns = HFB_FEED_TURN_NS_MAX;
-	feeds->polled_ns = core->now_ns;
-	for (uint32_t p = 0; p < HFB_PORTS_MAX; p++) {
+	for (uint16_t p = 0; p < node->ports_count; p++) {
 		struct hfb_feed_clock *clock = &feeds->clock[p];
+		uint64_t elapsed_ns;
 
-		if (!(clock->stamped && clock->active) && !feeds->blocked)
-			clock->time_ns += elapsed_ns;
+		if (clock->stamped && clock->active) {
+			/* the stamps are the time; nothing passed besides */
+		} else if (!port_was_polled(core, p)) {
+			continue;
+		} else if (!feeds->blocked && clock->polled_ns != 0 &&
+			   core->now_ns > clock->polled_ns) {
+			elapsed_ns = core->now_ns - clock->polled_ns;
+			clock->time_ns += elapsed_ns < HFB_FEED_TURN_NS_MAX ? elapsed_ns
+									    : HFB_FEED_TURN_NS_MAX;
+		}
 		clock->active = false;
+		clock->polled_ns = core->now_ns;
+		for (uint16_t q = 0; node->cores_count > 1 && q < node->ports[p].queues; q++) {
+			uint16_t c = hfb_port_core(p, q, node->cores_count);
+
+			feeds->turn_seen[p][q] =
+				__atomic_load_n(&node->cores[c]->turn, __ATOMIC_ACQUIRE);
+		}
 	}
 }
 

@@ -18,7 +18,8 @@
  * Time for the hold-back is the port's where its packets are stamped (a capture
  * plays faster than it was recorded) and goes on by the core's clock while the port
  * brings nothing; a turn counts for at most 250 us, so that a core which was kept
- * from running gives up on nothing that waits in the port's queue.
+ * from running gives up on nothing that waits in the port's queue; where other cores
+ * read the port, only turns of theirs count.
  *
  * No room in the log: the arbiter keeps the packet and hfb_feed_paused() asks
  * ports that can to wait. After a second without progress, or at once when the
@@ -148,6 +149,7 @@ struct hfb_feed {
 /* A port's time; see above. */
 struct hfb_feed_clock {
 	uint64_t time_ns;
+	uint64_t polled_ns;		/* core's clock when it was last brought forward */
 	bool stamped, active;
 };
 
@@ -164,10 +166,10 @@ struct hfb_feeds {
 	struct hfb_feed *feed;
 	struct hfb_piece *pieces; /* all arbiters' */
 	uint64_t boot_ns;	  /* what an earlier run stored is older */
-	uint64_t polled_ns;
 	uint32_t mbufs_held, mbufs_max;
 	bool blocked;
 	struct hfb_feed_clock clock[HFB_PORTS_MAX];
+	uint64_t turn_seen[HFB_PORTS_MAX][HFB_CORES_MAX]; /* of the core of each queue */
 	struct hfb_igmp *igmp;
 };
 
