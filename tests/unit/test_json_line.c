@@ -191,7 +191,7 @@ test_feed_and_gap(void)
 {
 	struct hfb_item item = item_make("x", 1);
 	struct hfb_text t = { 0 };
-	json_t *j;
+	json_t *whole, *j;
 
 	item.is_feed = 1;
 	item.feed.session = "SESSION001";
@@ -199,10 +199,12 @@ test_feed_and_gap(void)
 	item.feed.sequence = 77;
 	item.event.event_time_ns = 99;
 	hfb_json_item(&t, "t", &item);
-	j = json_object_get(parsed(&t), "feed");
+	whole = parsed(&t);
+	j = json_object_get(whole, "feed");
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(j, "session")), "SESSION001");
 	CU_ASSERT_EQUAL(json_integer_value(json_object_get(j, "sequence")), 77);
 	CU_ASSERT_EQUAL(json_integer_value(json_object_get(j, "send_time_ns")), 99);
+	json_decref(whole);
 	t.used = 0;
 	item.kind = HFB_ITEM_GAP;
 	item.feed.gap_count = 5;
