@@ -192,6 +192,19 @@ test_an_empty_file_leaves_the_defaults(void)
 }
 
 static void
+test_the_example_in_the_documents_is_right(void)
+{
+	struct hfb_err err = { 0 };
+
+	hfb_config_default(&config);
+	CU_ASSERT_EQUAL(hfb_config_load(&config, HFB_SOURCE_ROOT "/docs/hfbus.yaml", &err), 0);
+	CU_ASSERT_STRING_EQUAL(err.text, "");
+	CU_ASSERT_EQUAL(config.ports_count, 2);
+	CU_ASSERT_EQUAL(config.feeds_count, 1);
+	CU_ASSERT_EQUAL(config.retention_ns, 7 * 86400ull * 1000000000ull);
+}
+
+static void
 test_a_missing_file_is_named(void)
 {
 	struct hfb_err err = { 0 };
@@ -259,6 +272,8 @@ main(void)
 		  test_each_mistake_is_refused_with_its_line },
 		{ "a whole file arrives", test_a_whole_file_arrives },
 		{ "an empty file leaves the defaults", test_an_empty_file_leaves_the_defaults },
+		{ "the example in the documents is right",
+		  test_the_example_in_the_documents_is_right },
 		{ "a missing file is named", test_a_missing_file_is_named },
 		{ "flags are read", test_flags_are_read },
 		{ "addresses and names are read", test_words_are_read },
