@@ -30,12 +30,12 @@
 #include "recover_walk.h"
 
 /*
- * Zeros in a row after which nothing more is looked for in a segment. Lost blocks
- * read as zeros too, so this bounds which losses are called corruption rather
- * than a torn tail: one whole write of the writer's (1 MiB), less behind an end mark.
+ * Zeros in a row after which the rest of a segment is only sampled (not even that
+ * behind an end mark): ten thousand partitions must not read all their prepared
+ * zeros. Lost blocks read as zeros too, so this bounds which losses are found.
  */
-#define ZEROS_MAX HFB_MIB
-#define ZEROS_MAX_ENDED (64u * HFB_KIB)
+#define ZEROS_MAX (128u * HFB_KIB)
+#define ZEROS_MAX_ENDED (8u * HFB_KIB)
 
 static uint64_t
 segment_end(const struct hfb_recovered_segment *s)
@@ -191,6 +191,14 @@ claim_of(const struct hfb_batch_view *v)
 	return v->position - behind;
 }
 
+static void
+probe_close(struct hfb_recovery *r)
+{
+	r->ret->report.scanned_bytes += r->probe.read_bytes;
+	r->probe.read_bytes = 0;
+	hfb_scan_close(&r->probe);
+}
+
 /*
  * Call @visit for each batch from @from on, in segments @at and later, that may
  * be of the log, until it returns true. 1 = it did, 0 = no more, or -errno.
@@ -207,7 +215,10 @@ each_behind(struct hfb_recovery *r, uint32_t at, uint64_t from, uint64_t limit,
 
 	for (uint32_t i = at; i < r->ret->segments_count; i++) {
 		struct hfb_recovered_segment *s = &segments[i];
+		/* the segment being walked is open, and its window stands here */
+		struct hfb_scan *scan = i == r->walk_at ? &r->scan : &r->probe;
 		uint64_t next = from > s->base_position ? from : s->base_position;
+		uint64_t zeros = zeros_max;
 
 		/* A later segment is looked into whatever the distance: a missing
 		 * file or a long hole must not hide what it proves. */
@@ -215,22 +226,29 @@ each_behind(struct hfb_recovery *r, uint32_t at, uint64_t from, uint64_t limit,
 
 		if (next >= segment_end(s) || (i > at && s->blank))
 			continue;
-		ret = segment_open(r, &r->probe, i, next, err);
+		ret = scan == &r->scan ? 0 : segment_open(r, scan, i, next, err);
 		if (ret < 0)
 			return ret;
-		while (hfb_scan_next_valid(&r->probe, next, until, zeros_max, &v)) {
-			bool follows = may_follow(r, &v);
+		for (;;) {
+			bool follows;
 
+			if (!hfb_scan_next_valid(scan, next, until, zeros, &v)) {
+				if (scan->gave_up == 0 || r->ended ||
+				    !hfb_scan_data_ahead(scan, scan->gave_up))
+					break;
+				next = scan->gave_up;
+				zeros = 0;
+				continue;
+			}
+			follows = may_follow(r, &v);
 			if (follows && visit(r, i, &v)) {
-				r->ret->report.scanned_bytes += r->probe.read_bytes;
-				hfb_scan_close(&r->probe);
+				probe_close(r);
 				return 1;
 			}
 			next = v.position + (follows ? v.header.size : HFB_BATCH_ALIGN);
 		}
-		ret = read_error(r, &r->probe, i, err);
-		r->ret->report.scanned_bytes += r->probe.read_bytes;
-		hfb_scan_close(&r->probe);
+		ret = read_error(r, scan, i, err);
+		probe_close(r);
 		if (ret < 0)
 			return ret;
 	}
@@ -434,6 +452,7 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 
 	ret = segment_open(r, &r->scan, at, r->position, err);
 	while (ret == 0) {
+		r->walk_at = at;
 		fault = hfb_scan_next(&r->scan, HFB_CHECK_ALL, &v);
 		ret = read_error(r, &r->scan, at, err);
 		if (ret < 0)

@@ -36,6 +36,7 @@ struct hfb_recovery {
 	uint32_t proof_epoch;		/* epoch of the batch that said so */
 	uint64_t torn_end;		/* end of the last batch found behind the log's end */
 	/* of the corruption being stepped over */
+	uint32_t walk_at;		/* segment that `scan` has open */
 	uint32_t resume_at;		/* segment the log goes on in */
 	int resume_error;
 	const char *fault_name, *fault_why;

@@ -238,10 +238,11 @@ bool
 hfb_scan_next_valid(struct hfb_scan *scan, uint64_t from, uint64_t limit, uint64_t zeros_max,
 		    struct hfb_batch_view *ret_view)
 {
-	const size_t step = 16u * HFB_KIB;
+	const size_t step = 8u * HFB_KIB;
 	uint64_t end = scan->base_position + scan->capacity_bytes;
 	uint64_t zeros = 0;
 
+	scan->gave_up = 0;
 	from = (from + 7) & ~7ull;
 	while (from < limit) {
 		size_t have, look;
@@ -254,8 +255,10 @@ hfb_scan_next_valid(struct hfb_scan *scan, uint64_t from, uint64_t limit, uint64
 			       have : step + HFB_BATCH_HEADER_BYTES - 8;
 		if (all_zero(at, look)) {
 			zeros += step;
-			if (zeros_max != 0 && zeros >= zeros_max)
+			if (zeros_max != 0 && zeros >= zeros_max) {
+				scan->gave_up = from + step;
 				return false;
+			}
 		} else {
 			zeros = 0;
 			if (hfb_batch_search(scan->seed, from, at, look, ret_view)) {
@@ -271,6 +274,27 @@ hfb_scan_next_valid(struct hfb_scan *scan, uint64_t from, uint64_t limit, uint64
 			}
 		}
 		from += step;
+	}
+	return false;
+}
+
+bool
+hfb_scan_data_ahead(struct hfb_scan *scan, uint64_t from)
+{
+	uint8_t block[4096];
+
+	from &= ~(uint64_t)(sizeof(block) - 1);
+	for (uint64_t ahead = 128u * HFB_KIB; from + ahead < scan->file_end; ahead *= 2) {
+		int64_t n = hfb_file_read(scan->env, scan->fd, block, sizeof(block),
+					  HFB_SEGMENT_HEADER_BYTES + (from + ahead - scan->base_position));
+
+		if (n < 0) {
+			scan->error = (int)n;
+			return false;
+		}
+		scan->read_bytes += (uint64_t)n;
+		if (!all_zero(block, (size_t)n))
+			return true;
 	}
 	return false;
 }

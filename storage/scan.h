@@ -41,6 +41,7 @@ struct hfb_scan {
 	size_t next_bytes;		/* read next time */
 	uint64_t file_end;		/* position the file's bytes end at */
 	uint64_t read_bytes;		/* read in all */
+	uint64_t gave_up;		/* zeros ended the last search here; 0 = they did not */
 	int error;			/* -errno of a failed read */
 	bool open;
 };
@@ -83,6 +84,8 @@ enum hfb_fault hfb_scan_next(struct hfb_scan *scan, unsigned int checks,
  */
 bool hfb_scan_next_valid(struct hfb_scan *scan, uint64_t from, uint64_t limit,
 			 uint64_t zeros_max, struct hfb_batch_view *ret_view);
+/* Samples of the segment at growing distances behind @from: is any of them not zero? */
+bool hfb_scan_data_ahead(struct hfb_scan *scan, uint64_t from);
 /* Bytes at @position, at most up to the segment's end; NULL when not readable. */
 const uint8_t *hfb_scan_bytes(struct hfb_scan *scan, uint64_t position, size_t want,
 			      size_t *ret_bytes);
