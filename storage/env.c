@@ -168,6 +168,20 @@ real_sync_dir(struct hfb_env *env, const char *path)
 }
 
 static int
+real_sync_all(struct hfb_env *env, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (syncfs(fd) < 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static int
 real_size(struct hfb_env *env, const char *path, uint64_t *ret_bytes)
 {
 	struct stat st;
@@ -283,6 +297,7 @@ static const struct hfb_env_ops real_ops = {
 	.rmdir = real_rmdir,
 	.list = real_list,
 	.sync_dir = real_sync_dir,
+	.sync_all = real_sync_all,
 	.size = real_size,
 	.free_bytes = real_free_bytes,
 	.lock = real_lock,

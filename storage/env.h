@@ -109,6 +109,8 @@ struct hfb_env_ops {
 	int	(*rmdir)(struct hfb_env *env, const char *path);
 	int	(*list)(struct hfb_env *env, const char *path, hfb_env_entry each, void *arg);
 	int	(*sync_dir)(struct hfb_env *env, const char *path);
+	/* may be NULL: files and folders are synced one by one */
+	int	(*sync_all)(struct hfb_env *env, const char *path);
 	int	(*size)(struct hfb_env *env, const char *path, uint64_t *ret_bytes);
 	int	(*free_bytes)(struct hfb_env *env, const char *path, uint64_t *ret_bytes);
 	int	(*lock)(struct hfb_env *env, int fd);
@@ -226,6 +228,13 @@ static inline int
 hfb_env_sync_dir(struct hfb_env *env, const char *path)
 {
 	return env->ops->sync_dir(env, path);
+}
+
+/* Make bytes and names of the whole file system durable. -EOPNOTSUPP: it cannot at once. */
+static inline int
+hfb_env_sync_all(struct hfb_env *env, const char *path)
+{
+	return env->ops->sync_all == NULL ? -EOPNOTSUPP : env->ops->sync_all(env, path);
 }
 
 static inline int

@@ -20,7 +20,6 @@
 #define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
 
 /* How far below the log's end files may hold bytes that no sync has covered. */
-#define UNSYNCED_BYTES_MAX (2ull * HFB_RING_BYTES_MAX)
 
 static uint64_t
 power_of_two_down(uint64_t x, uint64_t min, uint64_t max)
@@ -94,28 +93,6 @@ segment_file_open(struct hfb_log *log, struct hfb_segment *segment, struct hfb_e
 	return segment->fd < 0 ? segment->fd : 0;
 }
 
-/*
- * What a killed process wrote may be in the page or device cache only. Recovery
- * took it as the log's; from here on it must not be lost, since what follows it
- * will be called durable.
- */
-static int
-segment_sync(struct hfb_log *log, const struct hfb_recovered_segment *s, struct hfb_err *err)
-{
-	bool direct;
-	int fd = hfb_segment_open(log->store->env, log->folder, s->base_position, &direct, err);
-	int r;
-
-	if (fd < 0)
-		return fd;
-	r = hfb_env_fdatasync(log->store->env, fd);
-	hfb_env_close(log->store->env, fd);
-	if (r < 0)
-		return hfb_err_set(err, r, "%s/%s: cannot sync: %s", log->folder, s->name,
-				   strerror(-r));
-	return 0;
-}
-
 /* Keep what lies beyond the end out of the way, unless there is nothing in it. */
 static void
 stray_remove(struct hfb_log *log, const struct hfb_recovered_segment *s)
@@ -185,9 +162,6 @@ segment_adopt(struct hfb_log *log, struct hfb_recovered *found, struct hfb_recov
 	if (s->state == HFB_RECOVERED_SEALED) {
 		segment->begun = 1;
 		segment->sealed = true;
-		if (!found->report.clean &&
-		    s->base_position + s->capacity_bytes + UNSYNCED_BYTES_MAX > found->end_position)
-			return segment_sync(log, s, err);
 		return 0;
 	}
 	r = segment_file_open(log, segment, err);
@@ -208,12 +182,6 @@ segment_adopt(struct hfb_log *log, struct hfb_recovered *found, struct hfb_recov
 	log->index = segment->index;
 	log->index_due = s->has_batches ? segment->index->next_position : s->base_position;
 	log->plan_trigger = plan->base + (plan->end - plan->base) / 4;
-	if (found->report.clean)
-		return 0;
-	r = hfb_env_fdatasync(log->store->env, segment->fd);
-	if (r < 0)
-		return hfb_err_set(err, r, "%s/%s: cannot sync: %s", log->folder, s->name,
-				   strerror(-r));
 	return 0;
 }
 
@@ -251,12 +219,6 @@ segments_adopt(struct hfb_log *log, struct hfb_recovered *found, struct hfb_err 
 			end = s->base_position + s->capacity_bytes;
 			break;
 		}
-	}
-	/* Names a killed process made or removed may not be durable yet. */
-	if (r == 0 && found->segments_count > 0 && !found->report.clean) {
-		r = hfb_env_sync_dir(log->store->env, log->folder);
-		if (r < 0)
-			hfb_err_set(err, r, "%s: cannot sync: %s", log->folder, strerror(-r));
 	}
 	return r;
 }
@@ -437,6 +399,7 @@ hfb_log_open(struct hfb_store *store, const struct hfb_log_config *config, struc
 		return r;
 	}
 	recover.folder = log->folder;
+	recover.synced = &store->synced;
 	r = hfb_recover(store->env, &recover, &found, err);
 	if (r == 0) {
 		*ret_report = found.report;
@@ -470,6 +433,8 @@ hfb_log_close(struct hfb_log *log)
 	if (*at != NULL)
 		*at = log->next;
 	pthread_mutex_unlock(&log->store->lock);
+	/* opened again, its files are not what they were */
+	log->store->synced = false;
 	for (uint32_t i = 0; log->table.current != NULL && i < log->table.current->count; i++)
 		hfb_segment_free(env, log->table.current->segments[i]);
 	hfb_table_fini(&log->table);

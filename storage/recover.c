@@ -561,8 +561,11 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 	corrupt_report(r);
 	/* The same for names: a killed process may have left some that are not durable. Not
 	 * needed behind a clean stop, whose last act was to save the checkpoint. */
-	if (rc == 0 && !(at >= 0 && checkpoint.ended && !r->walked))
-		rc = hfb_folder_sync(r->env, config->folder, err);
+	if (rc == 0 && !(at >= 0 && checkpoint.ended && !r->walked)) {
+		rc = hfb_recover_sync_all(r, err);
+		if (rc == 0)
+			rc = hfb_folder_sync(r->env, config->folder, err);
+	}
 out:
 	free(memory);
 	return rc < 0 ? rc : 0;
@@ -583,6 +586,7 @@ hfb_recover(struct hfb_env *env, const struct hfb_recover_config *config,
 	r.reach = (config->ring_bytes_max != 0 ? config->ring_bytes_max : REACH_DEFAULT) +
 		  HFB_BATCH_BYTES_MAX;
 	r.ret = ret;
+	r.synced = config->synced;
 
 	rc = recover(&r, config, err);
 	if (rc == -ENOMEM && err != NULL && err->code == 0)

@@ -59,6 +59,13 @@ struct hfb_recover_config {
 	const char *folder;	/* of the partition */
 	struct hfb_uuid topic;
 	uint32_t partition;
+	/*
+	 * Recovery makes durable what it finds. Where many partitions are recovered in a
+	 * row, the first that needs it syncs the whole file system and sets this, for
+	 * the others to rely on; NULL: each syncs its own. Set it to false whenever one
+	 * of the folders was written to.
+	 */
+	bool *synced;
 	uint64_t ring_bytes_max;/* largest ring ever used: bounds how far behind `durable` was; 0 = 256 MiB */
 };
 

@@ -418,6 +418,30 @@ stale_accepted(struct hfb_recovery *r, struct hfb_batch_view *v)
 }
 #endif
 
+int
+hfb_recover_sync_all(struct hfb_recovery *r, struct hfb_err *err)
+{
+#ifndef HFB_BUG_NO_DIRECTORY_SYNC
+	int ret;
+
+	if (r->synced == NULL)
+		return 0;
+	if (*r->synced)
+		return 1;
+	ret = hfb_env_sync_all(r->env, r->folder);
+	if (ret == -EOPNOTSUPP || ret == -ENOSYS)
+		return 0;
+	if (ret < 0)
+		return hfb_err_set(err, ret, "%s: sync: %s", r->folder, strerror(-ret));
+	*r->synced = true;
+	return 1;
+#else
+	(void)r;
+	(void)err;
+	return 0;
+#endif
+}
+
 /*
  * Done with a segment. What was read in it may be in caches only (a killed process
  * leaves its last writes there), and from now on counts as durable: make it so.
@@ -433,6 +457,13 @@ segment_leave(struct hfb_recovery *r, uint32_t at, bool *accepted, struct hfb_er
 		return 0;
 	*accepted = false;
 	r->walked = true;
+	if (r->synced != NULL && *r->synced)
+		return 0;
+	ret = hfb_recover_sync_all(r, err);
+	if (ret < 0)
+		return ret;
+	/* After the whole file system still this one: syncing a file ends with a flush
+	 * of the device even where syncing all found nothing to write. */
 	ret = hfb_env_fdatasync(r->env, r->scan.fd);
 	return ret < 0 ? hfb_err_set(err, ret, "%s/%s: sync: %s", r->folder,
 				     r->ret->segments[at].name, strerror(-ret)) : 0;

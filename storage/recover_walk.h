@@ -36,6 +36,7 @@ struct hfb_recovery {
 	uint32_t proof_epoch;		/* epoch of the batch that said so */
 	uint64_t torn_end;		/* end of the last batch found behind the log's end */
 	/* of the corruption being stepped over */
+	bool *synced;			/* see hfb_recover_config */
 	uint32_t walk_at;		/* segment that `scan` has open */
 	uint32_t resume_at;		/* segment the log goes on in */
 	int resume_error;
@@ -60,6 +61,9 @@ void hfb_recover_note(struct hfb_recovery *r, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 int hfb_recover_epoch(struct hfb_recovery *r, uint32_t leader_epoch, uint64_t position,
 		      uint64_t offset);
+/* Make all of the file system durable, once for many partitions. 1 = it is, 0 = each
+ * file has to be synced, or -errno. */
+int hfb_recover_sync_all(struct hfb_recovery *r, struct hfb_err *err);
 /* The index of segment @at, made when it is not there. NULL: no memory. */
 struct hfb_index *hfb_recover_index(struct hfb_recovery *r, uint32_t at);
 

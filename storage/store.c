@@ -22,6 +22,7 @@
 #define SEGMENT_DEFAULT (64u * HFB_MIB)
 #define DEDUP_WINDOW_DEFAULT_NS 3600000000000ull
 
+#define EPOCH_STEP 4096u
 #define EPOCH_MAGIC 0x00314f5045424648ull	/* "HFBEPO1\0" */
 struct epoch_file {
 	uint64_t magic;
@@ -326,6 +327,10 @@ hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_e
 		r = hfb_store_scan(store, epoch_of_partition, &search, err);
 		if (r == 0)
 			r = search.error;
+		/* Behind the logs' ends may lie batches of epochs whose start was lost: a
+		 * wide step keeps clear of them. */
+		if (r == 0 && search.highest > 0 && search.highest < UINT32_MAX - EPOCH_STEP)
+			search.highest += EPOCH_STEP;
 	}
 	if (r < 0)
 		return r;

@@ -32,6 +32,7 @@ struct hfb_store {
 	char *data_dir;
 	struct hfb_store_config config;
 	int lock_fd;
+	bool synced;		/* all of it is durable, and nobody has written since: recover.h */
 	bool flush_covers;	/* one flush makes all O_DIRECT overwrites durable here */
 	bool group_always;	/* plain writes and flushes even for few logs, as configured */
 	pthread_mutex_t lock;

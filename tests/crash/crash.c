@@ -58,7 +58,8 @@ static struct {
 	char first[512];
 } total;
 
-static enum hfb_sync_mode sync_mode = HFB_SYNC_AUTO;
+static enum hfb_sync_mode sync_asked = HFB_SYNC_AUTO; /* auto: both in turn */
+static enum hfb_sync_mode sync_mode;
 static bool verbose;
 
 static void __attribute__((format(printf, 1, 2)))
@@ -727,11 +728,11 @@ main(int argc, char **argv)
 			break;
 		case 'y':
 			if (strcmp(optarg, "auto") == 0)
-				sync_mode = HFB_SYNC_AUTO;
+				sync_asked = HFB_SYNC_AUTO;
 			else if (strcmp(optarg, "dsync") == 0)
-				sync_mode = HFB_SYNC_DSYNC;
+				sync_asked = HFB_SYNC_DSYNC;
 			else if (strcmp(optarg, "fdatasync") == 0)
-				sync_mode = HFB_SYNC_FDATASYNC;
+				sync_asked = HFB_SYNC_FDATASYNC;
 			else
 				return usage(stderr, 2);
 			break;
@@ -756,8 +757,9 @@ main(int argc, char **argv)
 	while (total.images < images && !(expect_failure && total.failures > 0)) {
 		uint64_t left = images - total.images;
 
-		if (sync_mode == HFB_SYNC_AUTO && total.worlds == 0)
-			sync_mode = HFB_SYNC_DSYNC;
+		sync_mode = sync_asked;
+		if (sync_asked == HFB_SYNC_AUTO)
+			sync_mode = total.worlds % 2 == 0 ? HFB_SYNC_DSYNC : HFB_SYNC_FDATASYNC;
 		world_run(sim_random(&random), left < IMAGES_A_WORLD ? left : IMAGES_A_WORLD);
 		if (total.images == 0 && total.failures > 0)
 			break;

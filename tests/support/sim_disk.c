@@ -646,6 +646,33 @@ sim_sync_dir(struct hfb_env *env, const char *path)
 }
 
 static int
+sim_sync_all(struct hfb_env *env, const char *path)
+{
+	struct sim_disk *d = disk_of(env);
+	int inode;
+
+	ENTER(d);
+	inode = path_inode(d, path);
+	if (inode < 0)
+		LEAVE(d, inode);
+	d->now++;
+	for (uint32_t i = 0; i < d->name_ops_count; i++)
+		if (d->name_ops[i].durable == NEVER)
+			d->name_ops[i].durable = d->now;
+	for (uint32_t i = 0; i < d->inodes_count; i++)
+		sync_writes(d, i, d->now, false);
+	LEAVE(d, 0);
+}
+
+static int
+sim_device(struct hfb_env *env, const char *path, struct hfb_env_device *ret)
+{
+	ret->writes_through = false;
+	ret->flush_covers = true;
+	return 0;
+}
+
+static int
 sim_size(struct hfb_env *env, const char *path, uint64_t *ret_bytes)
 {
 	struct sim_disk *d = disk_of(env);
@@ -912,7 +939,8 @@ static const struct hfb_env_ops sim_ops = {
 	.open = sim_open, .close = sim_close, .pread = sim_pread, .pwrite = sim_pwrite,
 	.fsync = sim_fsync, .fdatasync = sim_fsync, .allocate = sim_allocate,
 	.truncate = sim_truncate, .rename = sim_rename, .unlink = sim_unlink, .mkdir = sim_mkdir,
-	.rmdir = sim_unlink, .list = sim_list, .sync_dir = sim_sync_dir, .size = sim_size,
+	.rmdir = sim_unlink, .list = sim_list, .sync_dir = sim_sync_dir,
+	.sync_all = sim_sync_all, .device = sim_device, .size = sim_size,
 	.free_bytes = sim_free_bytes, .lock = sim_lock, .io_create = sim_io_create,
 	.io_destroy = sim_io_destroy, .io_enable = sim_io_enable, .io_file = sim_io_file,
 	.io_buffer = sim_io_buffer, .io_prepare = sim_io_prepare, .io_submit = sim_io_submit,
