@@ -440,18 +440,19 @@ gone(struct hfb_bus *bus, uint64_t now_ns)
 {
 	struct pollfd p = { .fd = bus->socket, .events = POLLIN | POLLRDHUP };
 
-	if (!bus->local) {
-		for (uint32_t i = 0; i < HFB_CORES_MAX; i++) {
-			struct hfb_link *link = bus->links[i];
+	for (uint32_t i = 0; i < HFB_CORES_MAX; i++) {
+		struct hfb_link *link = bus->links[i];
 
-			if (link != NULL &&
-			    (link->session_lost ||
-			     (link->asked_ns != 0 && now_ns - link->asked_ns > UDP_SILENCE_NS)))
-				return true;
-		}
-		return false;
+		if (link == NULL)
+			continue;
+		if (link->session_lost)
+			return true;
+		/* a channel loses nothing; over UDP silence is all there is to go by */
+		if (!bus->local && link->asked_ns != 0 && now_ns - link->asked_ns > UDP_SILENCE_NS)
+			return true;
 	}
-	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL));
+	return bus->local && poll(&p, 1, 0) > 0 &&
+	       (p.revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL));
 }
 
 int
@@ -541,9 +542,14 @@ hfb_connection_receive(struct hfb_bus *bus, uint64_t now_ns)
 
 		if (link == NULL)
 			continue;
-		for (uint32_t n = 0; n < 256 && hfb_link_receive(link, &frame, &size) == 1; n++) {
+		for (uint32_t n = 0; n < 256; n++) {
 			struct hfb_frame head;
+			int r = hfb_link_receive(link, &frame, &size);
 
+			if (r < 0)
+				link->session_lost = true;
+			if (r != 1)
+				break;
 			memcpy(&head, frame, sizeof(head));
 			link->heard_ns = now_ns;
 			link->asked_ns = 0;

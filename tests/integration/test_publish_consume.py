@@ -161,6 +161,29 @@ def test_usage_and_signals():
         assert p.stdout == b'line\nline\nline\n' and p.stderr == b'', p
 
 
+def test_a_topic_that_goes():
+    with Bus() as bus:
+        bus.topic_create('t')
+        bus.publish('t', ['a'])
+        reader = bus.spawn('consume', 't', '--from', 'earliest')
+        wait_for('it reads', lambda: reader.out == ['a'])
+        # a producer that is attached: its input stays open
+        feed = subprocess.Popen(['sh', '-c', 'echo b; sleep 2; echo c'], stdout=subprocess.PIPE)
+        producer = bus.spawn('publish', 't', stdin=feed.stdout)
+        wait_for('it reads', lambda: reader.out == ['a', 'b'])
+        bus.hfbus('topic', 'delete', 't')
+        assert reader.wait() == 1
+        assert any('deleted' in e or 'no topic' in e for e in reader.err), reader.err
+        assert producer.wait() == 1
+        assert any('no topic' in e or 'deleted' in e for e in producer.err), producer.err
+        feed.wait()
+        # the name is free for another topic, which has nothing of the old one
+        bus.topic_create('t')
+        assert bus.values('t') == []
+        bus.publish('t', ['new'])
+        assert bus.values('t') == ['new']
+
+
 def test_no_reader_slows_publishing_down():
     with Bus() as bus:
         bus.topic_create('t')
