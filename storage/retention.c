@@ -26,7 +26,14 @@ hfb_retention_seal(struct hfb_log *log)
 
 	for (uint32_t i = 0; i < table->count; i++) {
 		struct hfb_segment *s = table->segments[i];
-		struct hfb_index_summary summary = {
+		struct hfb_index_summary summary;
+		char path[HFB_PATH_MAX];
+		struct hfb_err err;
+		int r;
+
+		if (s->sealed || s->base_position + s->capacity_bytes > durable)
+			continue;
+		summary = (struct hfb_index_summary){
 			.base_position = s->base_position,
 			.end_position = s->base_position + s->capacity_bytes,
 			.base_offset = s->base_offset,
@@ -34,12 +41,6 @@ hfb_retention_seal(struct hfb_log *log)
 			.first_timestamp_ns = s->first_timestamp_ns,
 			.last_timestamp_ns = s->last_timestamp_ns,
 		};
-		char path[HFB_PATH_MAX];
-		struct hfb_err err;
-		int r;
-
-		if (s->sealed || summary.end_position > durable)
-			continue;
 		s->sealed = true;
 		s->used_ns = hfb_env_now_ns(log->store->env);
 		r = hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx");
