@@ -76,6 +76,7 @@ refuse_full(struct hfb_core *core, struct hfb_session *session,
 		core->stats[HFB_STAT_PRODUCE_REFUSED_NO_SPACE]++;
 		refuse(core, session, head, partition, HFB_WIRE_NO_SPACE, head->base_sequence);
 		break;
+	case HFB_LOG_UNPREPARED:
 	case HFB_LOG_IO_ERROR:
 		core->stats[HFB_STAT_PRODUCE_REFUSED_IO]++;
 		refuse(core, session, head, partition, HFB_WIRE_IO_ERROR, head->base_sequence);

@@ -340,7 +340,7 @@ claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
 
 		if (why != 0 && end > hfb_log_ready_end(log))
 			return why == -ENOSPC || why == -EDQUOT ? HFB_LOG_NO_SPACE :
-								  HFB_LOG_PREPARING;
+								  HFB_LOG_UNPREPARED;
 	}
 	/* Before a byte is overwritten. Whole blocks: the tail of the last one is
 	 * cleared when it is written. */

@@ -36,6 +36,7 @@ enum hfb_log_refusal {
 	HFB_LOG_RING_FULL,	/* bytes not yet durable fill the ring: back-pressure */
 	HFB_LOG_PREPARING,	/* segment or ring is still being made: try again */
 	HFB_LOG_NO_SPACE,	/* disk full */
+	HFB_LOG_UNPREPARED,	/* no segment can be made, see hfb_log_trouble(); tried again */
 	HFB_LOG_IO_ERROR,	/* final for this run */
 	HFB_LOG_TOO_LARGE,
 };
