@@ -62,7 +62,7 @@ struct hfb_partition {
 	struct hfb_partition *dirty_next;
 	/* main's: health.c has said this much */
 	uint32_t state_told; /* enum hfb_partition_state */
-	uint64_t trouble_told;
+	uint64_t trouble_told, read_errors_told, read_errors_told_ns;
 };
 
 /* One received UDP datagram, decoded. Points into the mbuf. */

@@ -181,6 +181,13 @@ void *hfb_log_user(const struct hfb_log *log);
 const char *hfb_log_note(const struct hfb_log *log, uint32_t i);
 /* The last refusal by the world the helper met (disk full, no index...): its count so far. */
 uint64_t hfb_log_trouble(struct hfb_log *log, struct hfb_err *ret_err);
+/* What the disk answered to the core's own reads and writes; 0 = nothing bad. */
+struct hfb_disk_errors {
+	uint64_t reads;			/* failed so far */
+	uint64_t read_position;		/* of the last one */
+	int read_error, write_error;	/* -errno; a write's or sync's is the first, and final */
+};
+void hfb_log_disk_errors(const struct hfb_log *log, struct hfb_disk_errors *ret);
 /* The ring's memfd for readers; borrowed. */
 int hfb_log_ring_fd(const struct hfb_log *log, uint32_t *ret_generation, uint64_t *ret_bytes);
 /* Open the segment that holds @position read-only, anew. Returns the fd or -ENODATA. */

@@ -531,6 +531,16 @@ hfb_log_note(const struct hfb_log *log, uint32_t i)
 	return i < log->notes_count ? log->notes[i] : NULL;
 }
 
+void
+hfb_log_disk_errors(const struct hfb_log *log, struct hfb_disk_errors *ret)
+{
+	/* pairs with the releases of the core */
+	ret->reads = __atomic_load_n(&log->errors.reads, __ATOMIC_ACQUIRE);
+	ret->read_position = __atomic_load_n(&log->errors.read_position, __ATOMIC_RELAXED);
+	ret->read_error = __atomic_load_n(&log->errors.read_error, __ATOMIC_RELAXED);
+	ret->write_error = __atomic_load_n(&log->errors.write_error, __ATOMIC_ACQUIRE);
+}
+
 uint64_t
 hfb_log_trouble(struct hfb_log *log, struct hfb_err *ret_err)
 {

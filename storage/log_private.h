@@ -148,6 +148,7 @@ struct hfb_log {
 	bool group;			/* writes are plain, a flush follows */
 	bool advanced;			/* tell the caller at the end of this poll */
 	bool failed;
+	struct hfb_disk_errors errors;	/* core's, relaxed; `reads` released last */
 	bool epoch_started;
 	bool detach_clean;		/* with an end mark, all of it durable */
 	bool end_marked;		/* the last batch is an end mark */

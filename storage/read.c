@@ -23,6 +23,13 @@ read_finish(struct hfb_read_op *op, int error)
 
 	r->error = error;
 	r->busy = false;
+	if (error < 0) {
+		struct hfb_disk_errors *errors = &op->log->errors;
+
+		__atomic_store_n(&errors->read_error, error, __ATOMIC_RELAXED);
+		__atomic_store_n(&errors->read_position, r->position, __ATOMIC_RELAXED);
+		__atomic_store_n(&errors->reads, errors->reads + 1, __ATOMIC_RELEASE);
+	}
 	/* pairs with the load in the helper: we are through with the file */
 	__atomic_fetch_sub(&op->segment->reads, 1, __ATOMIC_RELEASE);
 	op->log->reads_count--;

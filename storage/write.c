@@ -30,7 +30,7 @@
 #define ALIGNED_BYTES (64u * HFB_KIB)
 
 void
-hfb_write_fail(struct hfb_writer *writer, struct hfb_log *log)
+hfb_write_fail(struct hfb_writer *writer, struct hfb_log *log, int error)
 {
 	writer->stats.errors++;
 	if (log->failed)
@@ -38,6 +38,7 @@ hfb_write_fail(struct hfb_writer *writer, struct hfb_log *log)
 	/* Final: what the device has of it is not known, and asking again may
 	 * answer with success that means nothing. The ring stays readable. */
 	log->failed = true;
+	__atomic_store_n(&log->errors.write_error, error, __ATOMIC_RELEASE);
 	log->advanced = true;
 	__atomic_store_n(&log->positions->state, HFB_PARTITION_FAILED, __ATOMIC_RELEASE);
 	hfb_log_limit_update(log);
@@ -255,7 +256,7 @@ hfb_write_done(struct hfb_writer *writer, struct hfb_write *w, int32_t result)
 		result = -EIO;
 	}
 	if (result < 0)
-		hfb_write_fail(writer, log);
+		hfb_write_fail(writer, log, result);
 	w->state = HFB_WRITE_DONE;
 	while (log->writes_count > 0) {
 		w = &log->writes[log->writes_head];
@@ -332,7 +333,7 @@ hfb_write_flush_done(struct hfb_writer *writer, int32_t result)
 			continue;
 		log->flush_armed = false;
 		if (result < 0) {
-			hfb_write_fail(writer, log);
+			hfb_write_fail(writer, log, result);
 			continue;
 		}
 		if (log->failed)

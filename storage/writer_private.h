@@ -87,6 +87,6 @@ uint32_t hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool gro
 void hfb_write_done(struct hfb_writer *writer, struct hfb_write *write, int32_t result);
 void hfb_write_flush_start(struct hfb_writer *writer);
 void hfb_write_flush_done(struct hfb_writer *writer, int32_t result);
-void hfb_write_fail(struct hfb_writer *writer, struct hfb_log *log);
+void hfb_write_fail(struct hfb_writer *writer, struct hfb_log *log, int error);
 
 #endif

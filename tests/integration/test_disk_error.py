@@ -88,8 +88,8 @@ def test_a_failed_write_is_final():
         assert r.returncode == 1, r.stderr
         assert 'topic t' in r.stderr and 'disk failed' in r.stderr, r.stderr
         assert acked(r.stderr) == 0, r.stderr
-        bus.process.line(r'topic t partition 0: writing or syncing a segment failed', where='err',
-                         timeout=10)
+        bus.process.line(r'topic t partition 0: writing or syncing a segment failed at position \d+: \w+',
+                         where='err', timeout=10)
         disk.off('write')
         # the disk is well, and still nothing is taken
         r = bus.publish('t', ['more'], check=False)
@@ -170,6 +170,8 @@ def test_a_read_that_fails():
                       check=False)
         assert r.returncode == 1 and 'topic t' in r.stderr and 'position' in r.stderr, r.stderr
         assert r.stdout.splitlines() == lines[:len(r.stdout.splitlines())]
+        bus.process.line(r'topic t partition 0: reading failed .* position \d+: ', where='err',
+                         timeout=10)
         # publishing goes on, and so do readers of the ring
         bus.publish('t', ['behind'])
         r = net.hfbus(bus, 'consume', 't', '--from', '20000', '--until-end', '--format', 'text')
