@@ -277,6 +277,7 @@ epoch_of_partition(void *arg, const char *topic, struct hfb_uuid uuid, uint32_t 
 			     topic, text, partition) >= sizeof(folder))
 		return;
 	config.folder = folder;
+	config.synced = &search->store->synced;
 	search->error = hfb_recover(search->store->env, &config, &recovered, search->err);
 	if (search->error < 0)
 		return;

@@ -7,6 +7,8 @@
  * Method: random batches against a plain list; each flipped bit of a saved file.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 
 #include "index.h"
 #include "log_folder.h"
@@ -145,12 +147,56 @@ test_entries_out_of_order_are_refused(void)
 	}
 }
 
+/* The core adds while another thread looks up: what is found is always whole. */
+static void *
+adder(void *arg)
+{
+	struct hfb_index *index = arg;
+
+	for (uint64_t p = BASE; p < BASE + CAPACITY; p += 4096) {
+		hfb_index_add(index, p, p * 3, p * 5);
+		if (p % (64 * 4096) == 0)
+			sched_yield();
+	}
+	return NULL;
+}
+
+static void
+test_lookups_while_the_core_adds(void)
+{
+	struct hfb_index *index = index_make();
+	uint64_t looked = 0, wrong = 0, last = 0;
+	struct hfb_index_entry e;
+	pthread_t thread;
+
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, adder, index), 0);
+	while (last < BASE + CAPACITY - HFB_INDEX_INTERVAL_BYTES) {
+		if (!hfb_index_by_offset(index, UINT64_MAX, &e)) {
+			sched_yield();
+			continue;
+		}
+		looked++;
+		wrong += e.offset != e.position * 3 || e.timestamp_ns != e.position * 5 ||
+			 e.position < last;
+		last = e.position;
+		if (hfb_index_by_time(index, last * 5, &e))
+			wrong += e.offset != e.position * 3 || e.timestamp_ns > last * 5;
+		if (looked % 64 == 0)
+			sched_yield();
+	}
+	pthread_join(thread, NULL);
+	CU_ASSERT_EQUAL(wrong, 0);
+	CU_ASSERT(looked > 0);
+	free(index);
+}
+
 int
 main(void)
 {
 	CU_TestInfo tests[] = {
 		{ "lookups never point behind what is asked", test_lookups_against_a_list },
 		{ "the densest segment has room", test_room_for_the_densest_segment },
+		{ "lookups while the core adds", test_lookups_while_the_core_adds },
 		{ "each flipped bit and cut of a file is refused", test_each_flipped_bit_of_a_file_is_refused },
 		{ "entries out of order are refused", test_entries_out_of_order_are_refused },
 		CU_TEST_INFO_NULL,

@@ -137,6 +137,11 @@ test_search_over_windows_and_holes(void)
 	CU_ASSERT_EQUAL(v.position, at[1]);
 	CU_ASSERT_EQUAL(hfb_scan_next(&scan, HFB_CHECK_ALL, &v), HFB_FAULT_NONE);
 	CU_ASSERT_FALSE(hfb_scan_next_valid(&scan, at[1] + 8, UINT64_MAX, HFB_MIB, &v));
+	CU_ASSERT(scan.gave_up > at[1] + HFB_MIB && scan.gave_up < at[1] + 2 * HFB_MIB);
+	/* samples stand 128 KiB, 256 KiB ... behind: the block of the third batch is one */
+	CU_ASSERT_TRUE(hfb_scan_data_ahead(&scan, at[2] - 1024 * HFB_KIB));
+	CU_ASSERT_FALSE(hfb_scan_data_ahead(&scan, at[2] - 1100 * HFB_KIB));
+	CU_ASSERT_FALSE(hfb_scan_data_ahead(&scan, at[2] + 4096));
 	CU_ASSERT_FALSE(hfb_scan_next_valid(&scan, at[1] + 8, at[2], 0, &v));
 	CU_ASSERT_TRUE(hfb_scan_next_valid(&scan, at[1] + 8, at[2] + 8, 0, &v));
 	CU_ASSERT_EQUAL(v.position, at[2]);
