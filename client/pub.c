@@ -127,6 +127,7 @@ lane_get(struct hfb_pub *pub, uint32_t partition, struct lane **ret_lane, struct
 		.stage = pub->stage,
 		.first_sequence = pub->first_sequence,
 		.resend_ns = pub->bus->local ? RESEND_LOCAL_NS : RESEND_UDP_NS,
+		.lossy = !pub->bus->local,
 	};
 	struct lane *lane = pub->lanes[partition];
 	int r;
@@ -448,8 +449,9 @@ hfb_pub_close(struct hfb_pub *pub)
 	free(pub);
 }
 
+/* *@ret_closed: a batch of another partition is full and may go. */
 static uint32_t
-partition_choose(struct hfb_pub *pub, const struct hfb_event *event)
+partition_choose(struct hfb_pub *pub, const struct hfb_event *event, bool *ret_closed)
 {
 	struct lane *lane;
 
@@ -459,15 +461,22 @@ partition_choose(struct hfb_pub *pub, const struct hfb_event *event)
 		return hfb_key_partition(event->key, event->key_size, pub->partitions);
 	/* stay while its batch fills: a frame an event would cost more than skew does */
 	lane = pub->lanes[pub->turn];
+	if (lane != NULL && lane->window.open && !hfb_window_fits(&lane->window, event)) {
+		hfb_window_close(&lane->window);
+		*ret_closed = true;
+	}
 	if (lane != NULL && !lane->window.open && !hfb_window_empty(&lane->window))
 		pub->turn = (pub->turn + 1) % pub->partitions;
 	return pub->turn;
 }
 
+static int round_run(struct hfb_pub *pub, struct hfb_err *err);
+
 int
 hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_err *err)
 {
 	struct lane *lane = NULL;
+	bool closed_other = false;
 	uint64_t closed;
 	int r;
 
@@ -476,7 +485,7 @@ hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_err 
 			*err = pub->err;
 		return pub->failed;
 	}
-	r = lane_get(pub, partition_choose(pub, event), &lane, err);
+	r = lane_get(pub, partition_choose(pub, event, &closed_other), &lane, err);
 	if (r < 0)
 		return r;
 	closed = lane->window.closed;
@@ -501,11 +510,11 @@ hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_err 
 	pub->stats.events++;
 	pub->stats.bytes += (event->value != NULL ? event->value_size : 0) +
 			    (event->key != NULL ? event->key_size : 0) + event->headers_size;
-	if (lane->window.closed != closed) {
-		/* a full batch is on its way at once; acks are taken now and then with it */
-		r = hfb_pub_poll(pub, 0, err);
-		if (r < 0 && r != -ENOTCONN)
-			return pub->failed < 0 ? r : 0; /* taken: poll and flush tell again */
+	if (lane->window.closed != closed || closed_other) {
+		/* a full batch is on its way at once; the one just begun goes on filling */
+		r = round_run(pub, err);
+		if (r < 0 && pub->failed < 0)
+			return r; /* others are told by poll and flush: it is taken */
 	}
 	return 0;
 }

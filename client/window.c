@@ -15,6 +15,8 @@
 
 #define BATCHES_MAX	   4096u /* unacked at most; more would only lengthen a resend */
 #define SILENCE_FACTOR_MAX 32u
+#define PATH_BYTES_FIRST   32768ull
+#define PATH_BYTES_MIN	   4096ull
 #define HOLD_FIRST_NS	   500000ull
 #define HOLD_LAST_NS	   100000000ull
 
@@ -38,6 +40,8 @@ hfb_window_init(struct hfb_window *w, const struct hfb_window_config *config)
 	w->batches_mask = BATCHES_MAX - 1;
 	w->next_sequence = w->acked = w->received = config->first_sequence;
 	w->credit_bytes = HFB_WINDOW_CREDIT_FIRST;
+	w->path_bytes = config->lossy ? PATH_BYTES_FIRST : UINT64_MAX;
+	w->path_steady = UINT64_MAX;
 	w->silence_ns = config->resend_ns;
 	w->refused_at = UINT64_MAX;
 	return 0;
@@ -134,6 +138,15 @@ hfb_window_add(struct hfb_window *w, const struct hfb_event *event)
 	return 0;
 }
 
+bool
+hfb_window_fits(const struct hfb_window *w, const struct hfb_event *event)
+{
+	int64_t size = hfb_event_bytes(event);
+
+	return !w->open || size < 0 ||
+	       batch_at(w, w->closed)->bytes + (uint64_t)size <= w->config.batch_bytes;
+}
+
 void
 hfb_window_close(struct hfb_window *w)
 {
@@ -156,7 +169,8 @@ hfb_window_next(const struct hfb_window *w, uint64_t now_ns)
 	b = batch_at(w, w->send);
 	if (w->flight_bytes == 0)
 		return b; /* without credit too: it asks for some */
-	if (w->probing || w->flight_bytes + batch_wire_bytes(b) > w->credit_bytes)
+	if (w->probing || w->flight_bytes + batch_wire_bytes(b) > w->credit_bytes ||
+	    w->flight_bytes + batch_wire_bytes(b) > w->path_bytes)
 		return NULL;
 	return b;
 }
@@ -198,6 +212,27 @@ flight_count(struct hfb_window *w)
 			break;
 		w->flight_bytes += batch_wire_bytes(b);
 	}
+}
+
+/* Frames were lost: half of what was in flight did fit. */
+static void
+path_shrink(struct hfb_window *w, uint64_t flight_bytes)
+{
+	if (!w->config.lossy)
+		return;
+	w->path_steady = flight_bytes / 2 > PATH_BYTES_MIN ? flight_bytes / 2 : PATH_BYTES_MIN;
+	w->path_bytes = w->path_steady;
+}
+
+static void
+path_grow(struct hfb_window *w, uint64_t arrived_bytes)
+{
+	if (!w->config.lossy || w->path_bytes >= w->config.window_bytes)
+		return;
+	if (w->path_bytes < w->path_steady)
+		w->path_bytes += arrived_bytes;
+	else
+		w->path_bytes += arrived_bytes * 1500 / w->path_bytes;
 }
 
 static void
@@ -270,6 +305,7 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 	uint64_t sent_sequence = w->send > w->first ? batch_at(w, w->send - 1)->base_sequence +
 							      batch_at(w, w->send - 1)->count
 						    : w->acked;
+	uint64_t flight;
 	bool moved;
 
 	*ret = (struct hfb_window_result){ .base_offset = HFB_OFFSET_UNKNOWN, .code = ack->code };
@@ -329,7 +365,10 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 	}
 	w->credit_bytes = ack->credit_bytes;
 	free_acked(w, ack->sequence[w->config.stage], ret);
+	flight = w->flight_bytes;
 	flight_count(w);
+	if (ack->code == HFB_WIRE_OK && flight > w->flight_bytes)
+		path_grow(w, flight - w->flight_bytes);
 	if (moved) {
 		w->moved_ns = now_ns;
 		w->silence_ns = w->config.resend_ns;
@@ -349,6 +388,7 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 			return;
 		}
 		w->refused_at = received;
+		path_shrink(w, w->flight_bytes);
 		go_back(w);
 		ret->verdict = HFB_WINDOW_WENT_BACK;
 		return;
@@ -384,6 +424,7 @@ hfb_window_tick(struct hfb_window *w, uint64_t now_ns)
 	w->refused_at = UINT64_MAX;
 	if (w->first < w->closed && batch_at(w, w->first)->base_sequence == 0)
 		w->unknown_since_ns = 0;
+	path_shrink(w, w->flight_bytes);
 	go_back(w);
 	if (w->send == w->closed && w->send > w->first)
 		w->send--; /* all received, none acked: the last one asks again */

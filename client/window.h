@@ -17,6 +17,11 @@
  * broker has `received`. A refusal for the same sequence moves it back once a
  * round, else every frame still in flight would cause a round of its own.
  *
+ * Credit says what the broker's ring takes, not what sockets and ports on the way do.
+ * Over a lossy way what is in flight therefore starts small, doubles, and is halved by
+ * a loss (as TCP does it, RFC 5681): else one burst of a window loses most of itself,
+ * again and again.
+ *
  * Threads: one.
  * Memory:  one allocation at init; records lie in a byte ring, each batch whole.
  * Cost:    add copies the event; the crc is taken when a batch closes.
@@ -50,6 +55,7 @@ struct hfb_window_config {
 	uint32_t stage;		  /* enum hfb_stage that frees */
 	uint64_t first_sequence;
 	uint64_t resend_ns; /* silence before going back; doubles up to 32 times */
+	bool lossy;	    /* frames may be lost on the way: find out how many fit there */
 };
 
 struct hfb_window {
@@ -66,6 +72,8 @@ struct hfb_window {
 	uint64_t acked;		/* sequence below which all is acked at the stage */
 	uint64_t received;	/* the broker has everything below */
 	uint64_t credit_bytes;
+	uint64_t path_bytes;	/* lossy: what the way is thought to hold */
+	uint64_t path_steady;	/* lossy: doubled up to here, then in steps of a batch */
 	uint64_t flight_bytes;	/* sent beyond received, as batches */
 	uint64_t hold_until_ns; /* refused: do not send before */
 	uint64_t hold_ns;
@@ -117,6 +125,9 @@ void hfb_window_restart(struct hfb_window *w, uint64_t now_ns);
 /* Number the unacked events from 0 (of a new producer id). Returns how many
  * events had been acked, but not at a stage that survives. */
 void hfb_window_renumber(struct hfb_window *w, uint64_t now_ns);
+
+/* Would @event still go into the open batch? True when none is open. */
+bool hfb_window_fits(const struct hfb_window *w, const struct hfb_event *event);
 
 static inline bool
 hfb_window_empty(const struct hfb_window *w)
