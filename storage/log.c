@@ -135,7 +135,7 @@ hfb_log_plan_next(struct hfb_log *log)
 	memset(plan, 0, sizeof(*plan));
 	plan->base = base;
 	plan->end = base + capacity;
-	log->positions->segment_bytes = capacity;
+	__atomic_store_n(&log->positions->segment_bytes, capacity, __ATOMIC_RELAXED);
 	/* pairs with the acquire in the helper */
 	__atomic_store_n(&log->plan_tail, log->plan_tail + 1, __ATOMIC_RELEASE);
 	hfb_log_ask(log, HFB_ASK_SEGMENT);
@@ -436,6 +436,32 @@ hfb_log_control_append(struct hfb_log *log, uint16_t type, enum hfb_log_refusal 
 	to = log->ring + (log->position & log->ring_mask);
 	memcpy(to + HFB_BATCH_HEADER_BYTES, &body, size);
 	meta.payload_crc = hfb_crc32c(0, &body, size);
+	batch_append(log, &meta);
+	return true;
+}
+
+bool
+hfb_log_block_fill(struct hfb_log *log)
+{
+	uint32_t size = HFB_BLOCK_BYTES - (uint32_t)(log->position & (HFB_BLOCK_BYTES - 1));
+	uint64_t before = log->position;
+	struct hfb_batch_meta meta = {
+		.flags = HFB_BATCH_CONTROL,
+		.base_sequence = HFB_CONTROL_PADDING,
+		.timestamp_ns = log->last_timestamp_ns,
+	};
+
+	if (size == HFB_BLOCK_BYTES)
+		return true;
+	if (size < HFB_BATCH_HEADER_BYTES)
+		size += HFB_BLOCK_BYTES;
+	/* The segment's last block ends with the segment; its padding comes with the next claim. */
+	if (log->plan_append == log->plan_tail ||
+	    log->position + size >= hfb_log_plan(log, log->plan_append)->end)
+		return false;
+	if (claim_room(log, size, true) != HFB_LOG_OK || log->position != before)
+		return false;
+	meta.size = size;
 	batch_append(log, &meta);
 	return true;
 }

@@ -231,6 +231,8 @@ void hfb_log_ask(struct hfb_log *log, uint32_t bits);
 void hfb_log_limit_update(struct hfb_log *log);
 /* Append a control batch of our own (epoch start, end mark). False: no room yet, *@ret_why. */
 bool hfb_log_control_append(struct hfb_log *log, uint16_t type, enum hfb_log_refusal *ret_why);
+/* tail: pad. Fill the last block, so that it is written once only. False: no room yet. */
+bool hfb_log_block_fill(struct hfb_log *log);
 /* Plan the segment after the last one planned. False: as many as may be. */
 bool hfb_log_plan_next(struct hfb_log *log);
 /* A planned segment's file is there: name its first batch, take its index into use. */

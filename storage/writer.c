@@ -334,7 +334,7 @@ ring_switch(struct hfb_writer *writer, struct hfb_log *log, struct hfb_ring *rin
 	log->ring_now = ring;
 	log->ring = ring->bytes;
 	log->ring_mask = mask;
-	log->positions->ring_bytes = (uint32_t)ring->size;
+	__atomic_store_n(&log->positions->ring_bytes, (uint32_t)ring->size, __ATOMIC_RELAXED);
 	__atomic_store_n(&log->positions->ring_generation, ring->generation, __ATOMIC_RELEASE);
 	ring_register(writer, ring);
 	log->ring_since_position = log->position;
@@ -573,6 +573,9 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 			log_detaching(writer, log);
 		if (log->detach == HFB_DETACHED)
 			continue;
+		if (writer->store->config.tail == HFB_TAIL_PAD && log->writes_count == 0 &&
+		    log->submitted != log->position && !log->failed)
+			hfb_log_block_fill(log);
 		work += log_publish(log);
 		ring_consider(writer, log);
 		pending += log->submitted != log->position;

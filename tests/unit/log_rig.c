@@ -33,6 +33,7 @@ log_open(struct rig *rig)
 	struct hfb_store_config store = {
 		.data_dir = rig->data_dir,
 		.sync = c->sync,
+		.tail = c->tail,
 		.helper_cpu = -1,
 		.helper_manual = !c->helper_thread,
 	};

@@ -31,6 +31,7 @@ struct rig_config {
 	uint64_t retention_bytes, retention_ns;
 	enum hfb_stage commit_stage;	/* RECEIVED when 0 */
 	enum hfb_sync_mode sync;
+	enum hfb_tail_mode tail;
 	bool helper_thread;		/* else rig_poll() is the helper as well */
 };
 

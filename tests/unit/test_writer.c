@@ -160,6 +160,37 @@ test_the_tail_is_written_again_as_it_fills(void)
 	rig_close(&rig);
 }
 
+/* tail: pad. No block is written twice, and all else is as before. */
+static void
+test_a_padded_tail_is_written_once(void)
+{
+	struct rig_config config = { .ring_bytes_max = MIB, .segment_bytes_max = MIB,
+				     .tail = HFB_TAIL_PAD };
+	uint64_t bytes = 0;
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "padded", &config), 0);
+	for (int i = 0; i < 600; i++) {
+		CU_ASSERT_TRUE(rig_append(&rig, 16 + (uint32_t)i % 600 / 8 * 8));
+		if (i % 3 != 0)
+			continue;
+		CU_ASSERT_TRUE(rig_drain(&rig));
+		bytes = hfb_log_position(rig.log, HFB_STAGE_DURABLE);
+		CU_ASSERT_TRUE(bytes % 4096 == 0 || bytes % MIB > MIB - 8192);
+		if (i % 150 == 0)
+			CU_ASSERT_EQUAL_FATAL(rig_crash(&rig), 0);
+	}
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_EQUAL(rig_check(&rig), 600);
+	bytes = hfb_log_position(rig.log, HFB_STAGE_DURABLE);
+	CU_ASSERT_TRUE(bytes > MIB / 2);
+	CU_ASSERT_EQUAL_FATAL(rig_reopen(&rig, true), 0);
+	CU_ASSERT_TRUE(rig.report.clean);
+	CU_ASSERT_EQUAL(rig.report.end_offset, 600);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
 /* Fill the first segment so that @left bytes of it are free, then append @last. */
 static void
 padding_case(uint32_t left, uint32_t last)
@@ -579,6 +610,7 @@ main(void)
 		{ "bytes come back over many segments", test_bytes_come_back_over_many_segments },
 		{ "a crash loses nothing durable", test_a_crash_loses_nothing_durable },
 		{ "the tail is written again as it fills", test_the_tail_is_written_again_as_it_fills },
+		{ "a padded tail is written once", test_a_padded_tail_is_written_once },
 		{ "padding fills the end of a segment", test_padding_fills_the_end_of_a_segment },
 		{ "the largest batch goes into a new log", test_the_largest_batch_goes_into_a_new_log },
 		{ "a log nobody writes has no file", test_a_log_nobody_writes_has_no_file },
