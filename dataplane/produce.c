@@ -40,7 +40,8 @@ refuse(struct hfb_core *core, struct hfb_session *session, const struct hfb_fram
 
 	if (partition != NULL)
 		binding = hfb_binding_find(core, session, head->producer_id, partition);
-	if (binding != NULL) {
+	/* a binding speaks for one epoch; what it has reached is not the other's */
+	if (binding != NULL && binding->producer_epoch == head->producer_epoch) {
 		hfb_binding_refuse(core, binding, (uint16_t)code, expected);
 		return;
 	}
@@ -272,7 +273,7 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 		return;
 	case HFB_SEQUENCE_FENCED:
 		core->stats[HFB_STAT_PRODUCE_REFUSED_FENCED]++;
-		refuse(core, session, &head, partition, HFB_WIRE_FENCED, expected);
+		refuse(core, session, &head, partition, HFB_WIRE_FENCED, EXPECTED_UNKNOWN);
 		return;
 	case HFB_SEQUENCE_UNKNOWN:
 		core->stats[HFB_STAT_PRODUCE_REFUSED_UNKNOWN]++;

@@ -225,13 +225,14 @@ hfb_dedup_check(struct hfb_dedup *dedup, uint64_t producer_id, uint16_t producer
 		return has_room(dedup->pool, now_ns) ? HFB_SEQUENCE_NEXT : HFB_SEQUENCE_TOO_MANY;
 	}
 	e = &dedup->pool->slots[i].entry;
-	*ret_expected = e->next_sequence;
+	/* What another epoch wrote says nothing about this one's sequences, which begin at 0:
+	 * told the other's, a producer whose first batch was lost would take it for received. */
+	*ret_expected = 0;
 	if (producer_epoch < e->producer_epoch)
 		return HFB_SEQUENCE_FENCED;
-	if (producer_epoch > e->producer_epoch && base_sequence == 0) {
-		*ret_expected = 0;
-		return HFB_SEQUENCE_NEXT;
-	}
+	if (producer_epoch > e->producer_epoch)
+		return base_sequence == 0 ? HFB_SEQUENCE_NEXT : HFB_SEQUENCE_UNKNOWN;
+	*ret_expected = e->next_sequence;
 	if (base_sequence == e->next_sequence)
 		return HFB_SEQUENCE_NEXT;
 	if (base_sequence < e->next_sequence && count <= e->next_sequence - base_sequence)

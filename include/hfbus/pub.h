@@ -54,7 +54,7 @@ struct hfb_pub_config {
 	uint32_t window_bytes;	 /* kept unacked per partition; 0 = 4 MiB, up to 256 MiB */
 	uint32_t batch_bytes;	 /* 0 = 64 KiB locally, one datagram over UDP */
 	uint64_t producer_id;	 /* 0 = a random one */
-	uint16_t producer_epoch; /* fences publishers of this id with a lower one */
+	uint16_t producer_epoch; /* fences publishers of this id with a lower one; begins at 0 */
 	uint64_t first_sequence; /* with a producer_id: of the first event on each partition */
 	void (*acked)(void *arg, const struct hfb_acked *acked); /* from poll, send, flush */
 	void *arg;

@@ -80,7 +80,7 @@ hfb_log_sequence_check(struct hfb_log *log, uint64_t producer_id, uint16_t produ
 			*ret_expected = 0;
 			if (producer_epoch < log->producers[i].epoch)
 				return HFB_SEQUENCE_FENCED;
-			return base_sequence == 0 ? HFB_SEQUENCE_NEXT : HFB_SEQUENCE_GAP;
+			return base_sequence == 0 ? HFB_SEQUENCE_NEXT : HFB_SEQUENCE_UNKNOWN;
 		}
 		*ret_expected = next;
 		if (base_sequence == next)

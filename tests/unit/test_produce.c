@@ -174,6 +174,33 @@ test_a_new_epoch_inherits_no_stage(void)
 	CU_ASSERT_EQUAL(ack.sequence[HFB_STAGE_DURABLE], 0);
 }
 
+/* Batches of two epochs over one session: an answer to one names nothing of the other. */
+static void
+test_an_epoch_is_told_nothing_of_another(void)
+{
+	struct rig_batch old = { .producer_id = 7, .epoch = 1, .count = 4 };
+	struct rig_batch new = { .producer_id = 7, .epoch = 2, .count = 4 };
+	struct hfb_wire_ack ack;
+
+	produce(&old);
+	new.base_sequence = 4; /* its first batch was lost on the way */
+	ack = produce(&new);
+	CU_ASSERT_EQUAL(ack.code, HFB_WIRE_UNKNOWN_PRODUCER);
+	CU_ASSERT_EQUAL(ack.producer_epoch, 2);
+	CU_ASSERT_EQUAL(ack.sequence[HFB_STAGE_RECEIVED], 0);
+	new.base_sequence = 0;
+	CU_ASSERT_EQUAL(produce(&new).code, HFB_WIRE_OK);
+	old.base_sequence = 4;
+	ack = produce(&old);
+	CU_ASSERT_EQUAL(ack.code, HFB_WIRE_FENCED);
+	CU_ASSERT_EQUAL(ack.producer_epoch, 1);
+	CU_ASSERT_EQUAL(ack.sequence[HFB_STAGE_RECEIVED], 0);
+	new.base_sequence = 4;
+	ack = produce(&new);
+	CU_ASSERT_EQUAL(ack.code, HFB_WIRE_OK);
+	CU_ASSERT_EQUAL(ack.sequence[HFB_STAGE_RECEIVED], 8);
+}
+
 static void
 test_wrong_crc_and_lying_sizes_leave_the_log_alone(void)
 {
@@ -392,6 +419,7 @@ main(void)
 		{ "fenced, unknown and overlapping producers are refused",
 		  test_fenced_unknown_and_overlapping_producers_are_refused },
 		{ "a new producer epoch inherits no stage", test_a_new_epoch_inherits_no_stage },
+		{ "an epoch is told nothing of another", test_an_epoch_is_told_nothing_of_another },
 		{ "a wrong crc and lying sizes leave the log alone",
 		  test_wrong_crc_and_lying_sizes_leave_the_log_alone },
 		{ "headers that cannot be are refused", test_headers_that_cannot_be_are_refused },
