@@ -32,6 +32,7 @@
 #define RESTART_MS_MAX	5000u
 #define STEADY_MS	10000u /* having run this long, the next restart is quick again */
 #define CONTROL_STOP_MS 5000u
+#define ASKED_AGAIN_MS	2000u /* signals within belong together: timeout(1) sends two */
 
 #define note(format, ...) fprintf(stderr, "hfbus up: " format "\n", ##__VA_ARGS__)
 
@@ -55,6 +56,7 @@ struct up {
 	int signals;
 	int exit_code;
 	bool stop_asked;
+	uint64_t stop_asked_ms;
 	uint64_t restart_at_ms; /* hfbus-control's, 0 = none is due */
 	uint64_t control_kill_ms;
 	unsigned int restart_ms;
@@ -67,7 +69,8 @@ help(void)
 	printf("Usage: hfbus up [OPTION]...\n"
 	       "Run a bus in the foreground: hfbusd (data plane and storage) and hfbus-control "
 	       "(topics).\n"
-	       "Prints one line when both are ready; Ctrl-C stops them cleanly.\n\n"
+	       "Prints one line when both are ready; Ctrl-C stops them cleanly, and once more\n"
+	       "after two seconds or later at once.\n\n"
 	       "  --config FILE    YAML configuration; options go over it\n"
 	       "  --data DIR       the bus's folder (else $HFBUS_DATA, /var/lib/hfbus for root,\n"
 	       "                   ~/.local/share/hfbus for others)\n"
@@ -284,7 +287,9 @@ bus_ended(struct up *up, int status)
 {
 	char how[64];
 
-	if (up->stop_asked && status == 0) {
+	/* by the signal itself: it came before hfbusd could take it, so nothing was begun */
+	if (up->stop_asked &&
+	    (status == 0 || (!up->bus.ready && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM))) {
 		begin_stop(up);
 		return;
 	}
@@ -351,9 +356,12 @@ take_signal(struct up *up)
 	}
 	if (!up->stop_asked) {
 		up->stop_asked = true;
+		up->stop_asked_ms = now_ms();
 		begin_stop(up);
 		return;
 	}
+	if (now_ms() - up->stop_asked_ms < ASKED_AGAIN_MS)
+		return;
 	note("stopping at once; what was acked durable is on disk");
 	if (up->control.pid != 0)
 		kill(up->control.pid, SIGKILL);
