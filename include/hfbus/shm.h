@@ -13,7 +13,9 @@
  *
  * Reading the ring: acquire `committed`, copy, then check with an acquire fence
  * that intent - position <= ring_bytes still holds; else the copy is void and
- * the reader goes to the segment files.
+ * the reader goes to the segment files. ring_generation is loaded after `committed`
+ * and again after the copy: when it is not that of the ring mapped, the copy is
+ * void as well, and the ring's memfd is asked for anew.
  *
  * Threads: one writer a cache line, any number of readers.
  */
