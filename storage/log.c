@@ -295,6 +295,8 @@ plan_advance(struct hfb_log *log)
 	struct hfb_segment *next;
 
 	segment_pad(log, plan->end);
+	/* What this segment holds can be durable even if the next one is never made. */
+	hfb_log_marks_add(log);
 	plan->ended = true;
 	plan->end_offset = log->offset;
 	plan->last_ns = log->last_timestamp_ns;
@@ -331,16 +333,17 @@ claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
 			return HFB_LOG_PREPARING;
 	}
 	end = log->position + pad + bytes;
-	if (end > room - (reserve ? 0 : HFB_RESERVE_BYTES)) {
-		hfb_log_ring_ask(log, (log->ring_mask + 1) * 4);
-		return HFB_LOG_RING_FULL;
-	}
+	/* Before the ring is asked: it may be full because of this, and then never drains. */
 	if (!reserve) {
 		int why = __atomic_load_n(&log->prepare_error, __ATOMIC_ACQUIRE);
 
 		if (why != 0 && end > hfb_log_ready_end(log))
 			return why == -ENOSPC || why == -EDQUOT ? HFB_LOG_NO_SPACE :
 								  HFB_LOG_UNPREPARED;
+	}
+	if (end > room - (reserve ? 0 : HFB_RESERVE_BYTES)) {
+		hfb_log_ring_ask(log, (log->ring_mask + 1) * 4);
+		return HFB_LOG_RING_FULL;
 	}
 	/* Before a byte is overwritten. Whole blocks: the tail of the last one is
 	 * cleared when it is written. */

@@ -133,8 +133,11 @@ failed_case(const char *name, enum hfb_sync_mode sync, int write_error, int flus
 	fault_env.write_error = write_error;
 	fault_env.flush_error = flush_error;
 	CU_ASSERT_TRUE(rig_append(&rig, 1000));
-	for (int i = 0; i < 10000 && rig.positions->state != HFB_PARTITION_FAILED; i++)
+	for (int i = 0; i < 10000 && rig.positions->state != HFB_PARTITION_FAILED; i++) {
 		rig_poll(&rig);
+		if (i > 1000)
+			pause_ms(1);	/* a disk that others keep busy */
+	}
 	CU_ASSERT_EQUAL(rig.positions->state, HFB_PARTITION_FAILED);
 	/* the cause is gone, and still it is final */
 	fault_env.write_error = fault_env.flush_error = 0;
@@ -259,6 +262,44 @@ test_a_full_disk_refuses_and_resumes(void)
 	CU_ASSERT_EQUAL(fault_env.open_files, 0);
 }
 
+/* One turn runs over a segment's end, and the disk fills up before the next is made. */
+static void
+test_a_ring_full_for_want_of_a_segment_says_so(void)
+{
+	struct rig_config config = { .env = fault_env_reset(), .ring_bytes_max = MIB,
+				     .segment_bytes_max = MIB,
+				     .commit_stage = HFB_STAGE_DURABLE };
+	enum hfb_log_refusal why = HFB_LOG_OK;
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "full-ring", &config), 0);
+	CU_ASSERT_TRUE(rig_append(&rig, 1000));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	/* not so far that the second segment is asked for */
+	for (int i = 0; i < 3; i++)
+		CU_ASSERT_TRUE(rig_append(&rig, 50000));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	fault_env.no_space = true;
+	while (why == HFB_LOG_OK)
+		why = rig_try(&rig, 50000, false);
+	CU_ASSERT_EQUAL(why, HFB_LOG_RING_FULL);
+	CU_ASSERT_TRUE(hfb_log_position(rig.log, HFB_STAGE_RECEIVED) > MIB);
+	for (int i = 0; i < 2000 && rig.positions->durable.position != MIB; i++) {
+		rig_poll(&rig);
+		pause_ms(1);
+	}
+	CU_ASSERT_EQUAL(rig.positions->state, HFB_PARTITION_NO_SPACE);
+	CU_ASSERT_EQUAL(rig_try(&rig, 50000, false), HFB_LOG_NO_SPACE);
+	/* what has a segment is durable, and so acked: all of it, though a turn went on */
+	CU_ASSERT_EQUAL(rig.positions->durable.position, MIB);
+	fault_env.no_space = false;
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_EQUAL(rig.positions->state, HFB_PARTITION_OPEN);
+	CU_ASSERT_EQUAL((uint64_t)rig_check(&rig), rig.batches);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
 static void
 test_a_failed_read_is_told(void)
 {
@@ -294,6 +335,8 @@ main(void)
 		{ "a failed sync is final", test_a_failed_sync_is_final },
 		{ "a short write is finished once", test_a_short_write_is_finished_once },
 		{ "a full disk refuses and resumes", test_a_full_disk_refuses_and_resumes },
+		{ "a ring full for want of a segment says so",
+		  test_a_ring_full_for_want_of_a_segment_says_so },
 		{ "a failed read is told", test_a_failed_read_is_told },
 		CU_TEST_INFO_NULL,
 	};
