@@ -228,16 +228,18 @@ ring_setup(uint32_t flags, struct io_uring_params *params)
 static bool
 op_supported(int fd, uint8_t op)
 {
-	struct {
+	union {
 		struct io_uring_probe head;
-		struct io_uring_probe_op ops[64];
+		uint8_t room[sizeof(struct io_uring_probe) + 64 * sizeof(struct io_uring_probe_op)];
 	} probe;
+	struct io_uring_probe_op one;
 
 	memset(&probe, 0, sizeof(probe));
-	if (syscall(__NR_io_uring_register, fd, IORING_REGISTER_PROBE, &probe, 64) < 0)
+	if (syscall(__NR_io_uring_register, fd, IORING_REGISTER_PROBE, &probe, 64) < 0 ||
+	    op > probe.head.last_op || op >= probe.head.ops_len)
 		return false;
-	return op <= probe.head.last_op && op < probe.head.ops_len &&
-	       (probe.ops[op].flags & IO_URING_OP_SUPPORTED) != 0;
+	memcpy(&one, probe.room + sizeof(probe.head) + op * sizeof(one), sizeof(one));
+	return (one.flags & IO_URING_OP_SUPPORTED) != 0;
 }
 
 static void

@@ -288,8 +288,8 @@ bus_ended(struct up *up, int status)
 	char how[64];
 
 	/* by the signal itself: it came before hfbusd could take it, so nothing was begun */
-	if (up->stop_asked &&
-	    (status == 0 || (!up->bus.ready && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM))) {
+	if (up->stop_asked && (status == 0 || (!up->bus.ready && WIFSIGNALED(status) &&
+					       WTERMSIG(status) == SIGTERM))) {
 		begin_stop(up);
 		return;
 	}

@@ -20,11 +20,11 @@
 #define HFB_PORTS_MAX 16u
 
 /* A topic's name: it is a directory name, and fits a metadata frame. */
-#define HFB_TOPIC_NAME_MAX 200u		/* bytes, [A-Za-z0-9._-], not "." or ".." */
+#define HFB_TOPIC_NAME_MAX 200u /* bytes, [A-Za-z0-9._-], not "." or ".." */
 
 /* Partitions of one topic, and of a node (handles are indices below it). */
 #define HFB_TOPIC_PARTITIONS_MAX 4096u
-#define HFB_PARTITIONS_MAX 65536u
+#define HFB_PARTITIONS_MAX	 65536u
 
 /* A batch: min(ring / 4, 1 MiB) with its header; smaller rings allow less. */
 #define HFB_BATCH_BYTES_MAX HFB_MIB
@@ -33,13 +33,13 @@
 #define HFB_BATCH_EVENTS_MAX (HFB_BATCH_BYTES_MAX / 16u)
 
 /* The largest event: one batch less its header and its record's. */
-#define HFB_EVENT_BYTES_MAX (HFB_BATCH_BYTES_MAX - 64u - 16u)
-#define HFB_KEY_BYTES_MAX 65534u	/* all ones means null */
+#define HFB_EVENT_BYTES_MAX   (HFB_BATCH_BYTES_MAX - 64u - 16u)
+#define HFB_KEY_BYTES_MAX     65534u /* all ones means null */
 #define HFB_HEADERS_BYTES_MAX 65535u
 
 /* Ring and segment size classes, powers of two. */
-#define HFB_RING_BYTES_MIN (1u * HFB_MIB)
-#define HFB_RING_BYTES_MAX (256u * HFB_MIB)
+#define HFB_RING_BYTES_MIN    (1u * HFB_MIB)
+#define HFB_RING_BYTES_MAX    (256u * HFB_MIB)
 #define HFB_SEGMENT_BYTES_MIN (1u * HFB_MIB)
 #define HFB_SEGMENT_BYTES_MAX (256u * HFB_MIB)
 

@@ -30,47 +30,47 @@
 extern "C" {
 #endif
 
-#define HFB_CACHE_LINE 64u
+#define HFB_CACHE_LINE	    64u
 #define HFB_POSITIONS_MAGIC 0x00314f5053424648ull /* "HFBSPO1\0" */
 
 /* A published position with the offset it stands for; offset stored first. */
 struct hfb_mark {
-	uint64_t position;	/* release-stored */
-	uint64_t offset;	/* a hint: may be of a later position */
+	uint64_t position; /* release-stored */
+	uint64_t offset;   /* a hint: may be of a later position */
 	uint64_t unused[6];
 };
 
 /* One partition. All lines but the last are written by its poll core only. */
 struct hfb_positions {
-	struct hfb_mark intent;		 /* ring bytes below may be overwritten from here - size */
+	struct hfb_mark intent; /* ring bytes below may be overwritten from here - size */
 	struct hfb_mark received;
 	struct hfb_mark durable;
 	struct hfb_mark mirror_received;
 	struct hfb_mark mirror_durable;
 	struct hfb_mark committed;
-	struct hfb_mark start;		 /* first position retention has kept */
+	struct hfb_mark start; /* first position retention has kept */
 	uint32_t leader_epoch;
-	uint32_t ring_generation;	 /* changed: ask for the ring's memfd anew */
-	uint32_t state;			 /* enum hfb_partition_state */
+	uint32_t ring_generation; /* changed: ask for the ring's memfd anew */
+	uint32_t state;		  /* enum hfb_partition_state */
 	uint32_t ring_bytes;
 	uint64_t segment_bytes;
 	uint64_t unused0[5];
 	/* identity: written once before `handle_used`, by the main thread */
-	uint32_t handle_used;		 /* 1 = slot in use, release-stored last */
+	uint32_t handle_used; /* 1 = slot in use, release-stored last */
 	uint32_t partition;
 	uint32_t core;
 	uint32_t commit_stage;
 	struct hfb_uuid topic;
 	uint64_t unused1[4];
-	char	 topic_name[256];	 /* zero terminated */
-	uint8_t	 unused2[1024 - 9 * 64 - 256];
+	char topic_name[256]; /* zero terminated */
+	uint8_t unused2[1024 - 9 * 64 - 256];
 };
 
 enum hfb_partition_state {
 	HFB_PARTITION_CLOSED = 0,
 	HFB_PARTITION_OPEN = 1,
-	HFB_PARTITION_NO_SPACE = 2,	/* disk full: produce refused, reading goes on */
-	HFB_PARTITION_FAILED = 3,	/* I/O error: produce stopped */
+	HFB_PARTITION_NO_SPACE = 2, /* disk full: produce refused, reading goes on */
+	HFB_PARTITION_FAILED = 3,   /* I/O error: produce stopped */
 	HFB_PARTITION_DELETED = 4,
 };
 
@@ -79,24 +79,29 @@ enum hfb_partition_state {
  * {u32 size, u32 zero, frame bytes, padding to 8}; it never wraps: a size of
  * HFB_CHANNEL_WRAP says "go on at the ring's start".
  */
-#define HFB_CHANNEL_MAGIC 0x0031484353424648ull	/* "HFBSCH1\0" */
-#define HFB_CHANNEL_WRAP 0xffffffffu
+#define HFB_CHANNEL_MAGIC 0x0031484353424648ull /* "HFBSCH1\0" */
+#define HFB_CHANNEL_WRAP  0xffffffffu
 struct hfb_channel {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t incompatible;
-	uint32_t to_core_offset, to_core_bytes;	  /* power of two */
+	uint32_t to_core_offset, to_core_bytes; /* power of two */
 	uint32_t to_client_offset, to_client_bytes;
-	uint64_t session;		/* number frames must carry */
+	uint64_t session; /* number frames must carry */
 	uint32_t core;
 	uint32_t unused0;
 	uint64_t unused1[2];
 	/* each its own line; counts of bytes, never wrapping */
-	uint64_t to_core_tail;	 uint64_t unused2[7];	/* client writes */
-	uint64_t to_core_head;	 uint64_t unused3[7];	/* core writes */
-	uint64_t to_client_tail; uint64_t unused4[7];	/* core writes */
-	uint64_t to_client_head; uint64_t unused5[7];	/* client writes */
-	uint32_t core_sleeps;	 uint32_t unused6[15];	/* core writes; 1: write the eventfd */
+	uint64_t to_core_tail;
+	uint64_t unused2[7]; /* client writes */
+	uint64_t to_core_head;
+	uint64_t unused3[7]; /* core writes */
+	uint64_t to_client_tail;
+	uint64_t unused4[7]; /* core writes */
+	uint64_t to_client_head;
+	uint64_t unused5[7]; /* client writes */
+	uint32_t core_sleeps;
+	uint32_t unused6[15]; /* core writes; 1: write the eventfd */
 };
 
 #ifdef __cplusplus

@@ -25,7 +25,7 @@ enum hfb_stage {
 	HFB_STAGE_RECEIVED = 0,		/* in the owner's ring */
 	HFB_STAGE_DURABLE = 1,		/* on this node's disk, below a completed sync */
 	HFB_STAGE_MIRRORED = 2,		/* in the mirror's memory */
-	HFB_STAGE_MIRRORED_DURABLE = 3,	/* min of durable on both nodes */
+	HFB_STAGE_MIRRORED_DURABLE = 3, /* min of durable on both nodes */
 };
 #define HFB_STAGES 4
 
@@ -40,7 +40,7 @@ struct hfb_ip {
 
 /* A place in a partition's log that survives restarts and failovers. */
 struct hfb_place {
-	uint32_t leader_epoch;	/* epoch the position was read in, 0 = unknown */
+	uint32_t leader_epoch; /* epoch the position was read in, 0 = unknown */
 	uint32_t reserved;
 	uint64_t position;
 	uint64_t offset;
