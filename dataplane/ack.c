@@ -399,8 +399,14 @@ hfb_ack_loose(struct hfb_core *core, struct hfb_session *session, const struct h
 	/* not the bindings': what they say waits until the turn's appends are published */
 	if (s->loose_count == HFB_LOOSE_ACKS_MAX)
 		loose_flush(core);
-	if (s->loose_count == HFB_LOOSE_ACKS_MAX)
-		return; /* nothing can be sent; it is lost like a frame on the wire */
+	if (s->loose_count == HFB_LOOSE_ACKS_MAX) {
+		/*
+		 * What is left could not be sent; the oldest is lost like a frame on the
+		 * wire. The newest may be of a session that takes its answers.
+		 */
+		memmove(&s->loose[0], &s->loose[1], (HFB_LOOSE_ACKS_MAX - 1) * sizeof(s->loose[0]));
+		s->loose_count--;
+	}
 	s->loose[s->loose_count].session = session;
 	s->loose[s->loose_count].ack = *ack;
 	s->loose_count++;

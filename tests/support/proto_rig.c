@@ -223,7 +223,9 @@ hfb_tx_send(struct hfb_core *core, const struct hfb_peer *peer, struct rte_mbuf 
 uint8_t *
 hfb_local_frame_begin(struct hfb_core *core, void *local, uint32_t bytes)
 {
-	return current->no_frames != 0 ? NULL : frame_next()->data;
+	if (current->no_frames != 0 || (uintptr_t)local < current->stuck_below)
+		return NULL;
+	return frame_next()->data;
 }
 
 void
@@ -390,7 +392,8 @@ struct hfb_session *
 rig_local(struct rig *rig)
 {
 	rig->locals++;
-	return hfb_session_local_create(&rig->core, 0x7000 + rig->locals, rig);
+	return hfb_session_local_create(&rig->core, 0x7000 + rig->locals,
+					(void *)(uintptr_t)(0x7000 + rig->locals));
 }
 
 void

@@ -65,6 +65,7 @@ struct rig {
 	struct rig_frame *frames; /* sent, oldest first */
 	uint32_t frames_count;
 	uint32_t no_frames; /* 1: the port and the local rings are full */
+	uint64_t stuck_below; /* local sessions with a lower number have full rings */
 	uint32_t handed_count;
 	uint16_t handed_kind, handed_core;
 	uint64_t handed_session;

@@ -75,6 +75,29 @@ test_acks_wait_for_a_buffer(void)
 	CU_ASSERT_EQUAL(rig_ack(&rig, 0)->sequence[HFB_STAGE_RECEIVED], 1);
 }
 
+/* A client that takes no answers, and asks for more than may wait, costs itself answers only. */
+static void
+test_a_full_ring_takes_no_answers_from_others(void)
+{
+	struct hfb_session *other = rig_local(&rig);
+
+	rig.stuck_below = other->number;
+	for (uint64_t id = 1; id <= 2 * HFB_LOOSE_ACKS_MAX; id++)
+		rig_produce(&rig, session, &(struct rig_batch){ .producer_id = id,
+								.count = 1,
+								.base_sequence = 5 });
+	rig_turn(&rig);
+	for (uint32_t turn = 0; turn < 3; turn++) {
+		rig_forget(&rig);
+		rig_produce(&rig, other, &(struct rig_batch){ .producer_id = 1,
+							      .count = 1,
+							      .base_sequence = 5 });
+		rig_turn(&rig);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(rig_ack(&rig, 0));
+		CU_ASSERT_EQUAL(rig_ack(&rig, 0)->code, HFB_WIRE_UNKNOWN_PRODUCER);
+	}
+}
+
 /* Thousands of appends and disk steps; the model is an array of end positions. */
 static void
 test_never_too_early_and_never_for_good(void)
@@ -221,6 +244,8 @@ main(void)
 		  test_durable_is_told_when_the_disk_has_it },
 		{ "one frame a session and turn", test_one_frame_a_session_and_turn },
 		{ "acks wait for a buffer", test_acks_wait_for_a_buffer },
+		{ "a full ring takes no answers from others",
+		  test_a_full_ring_takes_no_answers_from_others },
 		{ "never too early, and never withheld for good",
 		  test_never_too_early_and_never_for_good },
 		{ "a resent window is durable only when it is",
