@@ -26,7 +26,7 @@ _Static_assert(sizeof(struct hfb_frame_data) == 48, "fixed by the protocol");
 static void
 active_add(struct hfb_sessions *s, struct hfb_subscription *sub)
 {
-	if (sub->active)
+	if (sub->active || sub->blocked)
 		return;
 	sub->active = true;
 	s->active_count++;
@@ -267,6 +267,7 @@ subscription_seek(struct hfb_core *core, struct hfb_session *session, struct hfb
 	reader_give(sub);
 	sub->position = state.position;
 	sub->limit = state.position + (window < WINDOW_BYTES_MAX ? window : WINDOW_BYTES_MAX);
+	sub->blocked = false;
 	sub->in_ring = false;
 	sub->heard_ns = core->now_ns;
 	sub->heartbeat_ns = HFB_HEARTBEAT_FIRST_NS;
@@ -530,9 +531,16 @@ hfb_push_poll(struct hfb_core *core)
 			reader_give(sub);
 			active_remove(s, sub);
 		}
+		if (end != RUN_NO_FRAME)
+			continue;
 		/* the port is out of buffers for all; a local ring is full for one only */
-		if (end == RUN_NO_FRAME && sub->session->kind != HFB_SESSION_LOCAL)
+		if (sub->session->kind != HFB_SESSION_LOCAL)
 			break;
+		/* it may stay full for long, and others need the buffer */
+		reader_give(sub);
+		active_remove(s, sub);
+		sub->blocked = true;
+		sub->heartbeat_at_ns = core->now_ns + HFB_BLOCKED_NS;
 	}
 	return sent;
 }
@@ -579,8 +587,17 @@ hfb_push_sweep(struct hfb_core *core)
 		committed = hfb_log_committed(sub->partition->log);
 		if (!state_tell(core, sub,
 				sub->position >= committed ? HFB_WIRE_AT_END : HFB_WIRE_OK,
-				sub->position))
-			return;
+				sub->position)) {
+			if (sub->session->kind != HFB_SESSION_LOCAL)
+				return;
+			sub->heartbeat_at_ns = core->now_ns + HFB_BLOCKED_NS;
+			continue;
+		}
+		if (sub->blocked) {
+			sub->blocked = false;
+			sub->heartbeat_ns = HFB_HEARTBEAT_FIRST_NS;
+			active_add(s, sub);
+		}
 		if (sub->heartbeat_ns < HFB_HEARTBEAT_LAST_NS)
 			sub->heartbeat_ns *= 2;
 		sub->heartbeat_at_ns = core->now_ns + sub->heartbeat_ns;

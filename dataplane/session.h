@@ -45,6 +45,8 @@
 /* DATA frames a core sends in a turn, and of these for one subscription at a time. */
 #define HFB_PUSH_FRAMES_TURN 48u
 #define HFB_PUSH_FRAMES_RUN  8u
+/* A local reader whose ring was full is tried again after. */
+#define HFB_BLOCKED_NS 1000000ull
 /* Heartbeats of a subscription at the tail: first after, then doubling up to. */
 #define HFB_HEARTBEAT_FIRST_NS 10000000ull
 #define HFB_HEARTBEAT_LAST_NS  640000000ull
@@ -128,6 +130,7 @@ struct hfb_subscription {
 	struct hfb_reader *reader; /* while behind the ring */
 	bool active;		   /* on the round */
 	bool in_ring;		   /* the last frame came from there */
+	bool blocked;		   /* its local ring was full: off the round until the sweep */
 	uint32_t next_free;
 	struct hfb_subscription *active_next, *active_prev;
 	struct hfb_subscription *session_next;

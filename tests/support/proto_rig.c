@@ -268,7 +268,7 @@ rig_open(struct rig *rig)
 	rig->config.cores_count = 2;
 	rig->config.sessions_max = 32;
 	rig->config.producers_max = 64;
-	rig->config.subscriptions_max = 16;
+	rig->config.subscriptions_max = 24;
 	rig->node = calloc(1, sizeof(*rig->node));
 	rig->topic = calloc(1, sizeof(*rig->topic) + RIG_PARTITIONS * sizeof(uint32_t));
 	rig->frames = calloc(RIG_FRAMES, sizeof(*rig->frames));

@@ -283,6 +283,46 @@ test_stuck_readers_delay_nobody(void)
 	CU_ASSERT_EQUAL(position, rig.log[0].committed);
 }
 
+/* Those that take no frames have bytes read for them, and must not keep the buffers. */
+static void
+test_full_rings_keep_no_buffer(void)
+{
+	struct hfb_session *reader;
+	uint64_t position = 0, reads;
+
+	rig.log[0].ring_bytes = 16384;
+	fill(100);
+	for (uint32_t i = 0; i < HFB_READERS; i++)
+		rig_subscribe(&rig, rig_local(&rig), HFB_FROM_EARLIEST, 0, 1 << 20,
+			      HFB_SUBSCRIBE_SEEK);
+	reader = rig_local(&rig);
+	rig.stuck_below = reader->number;
+	rig_forget(&rig);
+	rig_subscribe(&rig, reader, HFB_FROM_EARLIEST, 0, 1 << 20, HFB_SUBSCRIBE_SEEK);
+	for (uint32_t i = 0; i < 40 && position < rig.log[0].committed; i++) {
+		rig_turn(&rig);
+		rig_reads_complete(&rig);
+		position = collect(reader, position);
+		CU_ASSERT_NOT_EQUAL_FATAL(position, UINT64_MAX);
+	}
+	CU_ASSERT_EQUAL(position, rig.log[0].committed);
+	/* nor is the disk read for them again and again */
+	reads = rig.stats[HFB_STAT_FILE_READS];
+	for (uint32_t i = 0; i < 40; i++) {
+		fill(1);
+		rig_reads_complete(&rig);
+	}
+	CU_ASSERT_TRUE(rig.stats[HFB_STAT_FILE_READS] - reads <= HFB_READERS);
+	/* and when there is room they go on */
+	rig.stuck_below = 0;
+	for (uint32_t i = 0; i < 2000 && rig.core.sessions->active_count == 0; i++) {
+		rig.core.now_ns += 1000000;
+		rig_turn(&rig);
+		rig_forget(&rig);
+	}
+	CU_ASSERT_NOT_EQUAL(rig.core.sessions->active_count, 0);
+}
+
 static void
 test_readers_share_a_turn(void)
 {
@@ -378,6 +418,7 @@ main(void)
 		{ "retention overtakes a reader", test_retention_overtakes_a_reader },
 		{ "damage is named and passed", test_damage_is_named_and_passed },
 		{ "stuck readers delay nobody", test_stuck_readers_delay_nobody },
+		{ "full rings keep no buffer", test_full_rings_keep_no_buffer },
 		{ "readers share a turn", test_readers_share_a_turn },
 		{ "heartbeats thin out, silence ends", test_heartbeats_thin_out_and_silence_ends },
 		{ "a full table, a bad ask, the end", test_a_full_table_a_bad_ask_and_the_end },
