@@ -121,6 +121,8 @@ hfb_node_quiesce(struct hfb_node *node)
 
 	if (!node->cores_running)
 		return;
+	/* what was unpublished must be seen so by a turn that begins after the loads below */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (uint32_t i = 0; i < node->cores_count; i++) {
 		turns[i] = __atomic_load_n(&node->cores[i]->turn, __ATOMIC_ACQUIRE);
 		hfb_core_wake(node->cores[i]);

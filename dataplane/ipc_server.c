@@ -144,8 +144,9 @@ answer_send(struct hfb_ipc_client *client, const uint8_t *bytes, uint32_t size,
 static void
 interest_set(struct hfb_ipc_server *server, struct hfb_ipc_client *client)
 {
+	/* half closed, a waiting one would be reported for ever; EPOLLHUP comes unasked */
 	struct epoll_event event = {
-		.events = (client->waiting != NULL ? EPOLLOUT : EPOLLIN) | EPOLLRDHUP,
+		.events = client->waiting != NULL ? EPOLLOUT : EPOLLIN | EPOLLRDHUP,
 		.data.ptr = client,
 	};
 

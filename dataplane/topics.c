@@ -386,6 +386,9 @@ hfb_topic_put(struct hfb_node *node, const struct hfb_ipc_topic *request,
 		r = topic_change(node, topic, now, err);
 	else
 		r = topic_create(node, topic, err);
+	/* what failed may have ended before it waited; the cores may still look at an old table */
+	if (r < 0)
+		hfb_node_quiesce(node);
 	hfb_catalogue_reclaim(node->catalogue);
 	if (r < 0) {
 		/* not taken by the catalogue, unless a later step failed and it was undone */

@@ -593,17 +593,37 @@ def test_without_rights_and_hugepages():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def cpu_used(bus, seconds=2):
+    """The share of a CPU that hfbusd takes."""
+    def cpu():
+        with open(f'/proc/{bus.process.pid}/stat', encoding='ascii') as f:
+            fields = f.read().rsplit(')', 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+    time.sleep(0.3)
+    before = cpu()
+    time.sleep(seconds)
+    return (cpu() - before) / seconds
+
+
 def test_it_sleeps_when_there_is_nothing_to_do():
     with bus_alone() as bus:
-        def cpu():
-            with open(f'/proc/{bus.process.pid}/stat', encoding='ascii') as f:
-                fields = f.read().rsplit(')', 1)[1].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
-        time.sleep(0.3)
-        before = cpu()
-        time.sleep(2)
-        used = (cpu() - before) / 2
+        used = cpu_used(bus)
         assert used < 0.25, f'idle, it takes {used:.0%} of a CPU'
+
+
+def test_a_half_closed_client_that_does_not_read_keeps_nobody_awake():
+    with bus_alone() as bus, Client(bus) as good:
+        for i in range(100):
+            good.put(f't{i}', ring=1 << 20, segment=1 << 20)
+        with Client(bus) as c:
+            c.socket.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(5000):
+                    c.send(TOPIC_LIST, bytes(256))
+            c.socket.shutdown(socket.SHUT_WR)
+            used = cpu_used(bus)
+        assert used < 0.25, f'it takes {used:.0%} of a CPU'
+        assert good.get('t7')['partitions'] == 1
 
 
 if __name__ == '__main__':
