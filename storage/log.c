@@ -292,7 +292,6 @@ static void
 plan_advance(struct hfb_log *log)
 {
 	struct hfb_plan *plan = hfb_log_plan(log, log->plan_append);
-	struct hfb_segment *next;
 
 	segment_pad(log, plan->end);
 	/* What this segment holds can be durable even if the next one is never made. */
@@ -309,9 +308,18 @@ plan_advance(struct hfb_log *log)
 	log->index = NULL;
 	log->index_due = plan->base;
 	log->plan_trigger = plan->base + (plan->end - plan->base) / 4;
-	next = __atomic_load_n(&plan->segment, __ATOMIC_ACQUIRE);
-	if (next != NULL)
-		hfb_log_plan_bind(log, plan, next);
+	/* In order: look-ups search the segments by what their first batches say, so no
+	 * segment may hold one while one before it does not know that it does. */
+	for (uint32_t n = log->plan_write; n != log->plan_append + 1; n++) {
+		struct hfb_segment *made;
+
+		plan = hfb_log_plan(log, n);
+		made = __atomic_load_n(&plan->segment, __ATOMIC_ACQUIRE);
+		if (made == NULL)
+			break;
+		if (plan->bound == NULL)
+			hfb_log_plan_bind(log, plan, made);
+	}
 }
 
 static enum hfb_log_refusal
