@@ -205,6 +205,8 @@ segments_adopt(struct hfb_log *log, struct hfb_recovered *found, struct hfb_err 
 		case HFB_RECOVERED_UNUSED:
 			chain = chain && !s->header_bad && s->base_position == end &&
 				s->kind == HFB_SEGMENT_LOG &&
+				/* made when batches were smaller: one might not fit */
+				s->capacity_bytes >= 2ull * log->batch_bytes_max &&
 				log->plan_tail - log->plan_head < HFB_PLANS - 1;
 			if (!chain) {
 				stray_remove(log, s);
