@@ -79,7 +79,7 @@ struct hfb_snapshot {
 	uint64_t last_timestamp_ns;
 	uint32_t leader_epoch;
 	uint32_t ended;
-	uint32_t dedup_max, dedup_count;
+	uint32_t dedup_max, dedup_count;	/* more than max: too small, try again */
 	struct hfb_dedup_entry dedup[];
 };
 

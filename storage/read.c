@@ -156,14 +156,14 @@ hfb_read_unpark(struct hfb_writer *writer, struct hfb_log *log)
 		int32_t error;
 		int fd;
 
-		if (op->read == NULL || !op->parked || op->log != log)
+		if (op->read == NULL || !op->parked || (log != NULL && op->log != log))
 			continue;
 		fd = __atomic_load_n(&op->segment->fd, __ATOMIC_SEQ_CST);
 		error = __atomic_load_n(&op->segment->open_error, __ATOMIC_ACQUIRE);
 		if (fd < 0 && error == 0)
 			continue;
 		if (fd >= 0 && !read_submit(writer, op, fd)) {
-			hfb_writer_activate(writer, log);	/* tried again next turn */
+			writer->unpark_again = true;	/* the queue is full: next turn */
 			continue;
 		}
 		op->parked = false;

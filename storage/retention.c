@@ -81,6 +81,8 @@ hfb_retention_checkpoint(struct hfb_log *log)
 
 	if (s == NULL)
 		return;
+	if (s->dedup_count > s->dedup_max)	/* too small, and not filled */
+		goto out;
 	i = hfb_table_find(table, s->position);
 	if (i >= 0)
 		segment = table->segments[i];
@@ -129,6 +131,7 @@ hfb_retention_checkpoint(struct hfb_log *log)
 		hfb_helper_trouble(log, &err);	/* the one before still stands */
 	else
 		log->checkpoint_start = s->start_position;
+out:
 	free(s);
 	hfb_retention_leave(log);
 	__atomic_store_n(&log->checkpoint_tried, log->checkpoint_tried + 1, __ATOMIC_RELEASE);
@@ -137,26 +140,32 @@ hfb_retention_checkpoint(struct hfb_log *log)
 
 /* Files. ------------------------------------------------------------------------------ */
 
+static void
+file_open_wanted(struct hfb_log *log, struct hfb_segment *s, uint64_t now_ns)
+{
+	struct hfb_err err;
+	int fd;
+
+	if (__atomic_exchange_n(&s->open_wanted, 0, __ATOMIC_ACQUIRE) == 0 || s->fd >= 0)
+		return;
+	fd = hfb_segment_open(log->store->env, log->folder, s->base_position, &s->direct, &err);
+	if (fd < 0)
+		hfb_helper_trouble(log, &err);
+	s->used_ns = now_ns;
+	__atomic_store_n(&s->open_error, fd < 0 ? fd : 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->fd, fd < 0 ? -1 : fd, __ATOMIC_SEQ_CST);
+}
+
 void
 hfb_retention_open(struct hfb_log *log, uint64_t now_ns)
 {
 	const struct hfb_table *table = log->table.current;
 
-	for (uint32_t i = 0; i < table->count; i++) {
-		struct hfb_segment *s = table->segments[i];
-		struct hfb_err err;
-		int fd;
-
-		if (__atomic_exchange_n(&s->open_wanted, 0, __ATOMIC_ACQUIRE) == 0 || s->fd >= 0)
-			continue;
-		fd = hfb_segment_open(log->store->env, log->folder, s->base_position, &s->direct,
-				      &err);
-		if (fd < 0)
-			hfb_helper_trouble(log, &err);
-		s->used_ns = now_ns;
-		__atomic_store_n(&s->open_error, fd < 0 ? fd : 0, __ATOMIC_RELEASE);
-		__atomic_store_n(&s->fd, fd < 0 ? -1 : fd, __ATOMIC_SEQ_CST);
-	}
+	for (uint32_t i = 0; i < table->count; i++)
+		file_open_wanted(log, table->segments[i], now_ns);
+	/* A read that began before its segment was dropped waits for it nevertheless. */
+	for (uint32_t i = 0; i < log->leaving_count; i++)
+		file_open_wanted(log, log->leaving[i], now_ns);
 	hfb_helper_mail(log);
 }
 

@@ -118,8 +118,6 @@ write_submit(struct hfb_writer *writer, struct hfb_write *w)
 	}
 	w->state = HFB_WRITE_FLIES;
 	writer->in_flight++;
-	if (w->log->group)
-		writer->group_in_flight++;
 	writer->stats.writes++;
 	writer->stats.write_bytes += w->bytes;
 	return true;
@@ -165,14 +163,38 @@ write_segment(struct hfb_writer *writer, struct hfb_log *log)
 	return plan->bound;
 }
 
+/* Writes that are through leave, oldest first. */
+static void
+writes_pop(struct hfb_log *log)
+{
+	while (log->writes_count > 0) {
+		struct hfb_write *w = &log->writes[log->writes_head];
+
+		if (w->state == HFB_WRITE_WAITS && log->failed)
+			w->state = HFB_WRITE_DONE;
+		if (w->state != HFB_WRITE_DONE)
+			break;
+		w->state = HFB_WRITE_FREE;
+		log->writes_head = (log->writes_head + 1) % HFB_WRITES_MAX;
+		log->writes_count--;
+		if (log->failed)
+			continue;
+		log->written = w->end;
+		log->written_mark = w->mark;
+	}
+}
+
 uint32_t
 hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 {
 	const uint64_t ring_bytes = log->ring_mask + 1;
 	uint32_t formed = 0;
 
-	if (log->failed)
+	if (log->failed) {
+		/* those that wait for the queue are in nobody's hands */
+		writes_pop(log);
 		return 0;
+	}
 	for (uint32_t i = 0; i < log->writes_count; i++) {
 		struct hfb_write *w = &log->writes[(log->writes_head + i) % HFB_WRITES_MAX];
 
@@ -183,6 +205,8 @@ hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 		if (!write_submit(writer, w))
 			return formed;
 	}
+	if (log->detach != HFB_ATTACHED && !log->detach_clean)
+		return formed;
 	while (log->writes_count < HFB_WRITES_MAX && log->submitted != log->position) {
 		uint64_t from = BLOCK_DOWN(log->submitted), end = log->position, most;
 		struct hfb_segment *segment;
@@ -238,8 +262,6 @@ hfb_write_done(struct hfb_writer *writer, struct hfb_write *w, int32_t result)
 	struct hfb_log *log = w->log;
 
 	writer->in_flight--;
-	if (log->group)
-		writer->group_in_flight--;
 	if (result >= 0 && (uint32_t)result < w->bytes) {
 		uint32_t whole = (uint32_t)result & ~(HFB_BLOCK_BYTES - 1);
 
@@ -258,24 +280,19 @@ hfb_write_done(struct hfb_writer *writer, struct hfb_write *w, int32_t result)
 	if (result < 0)
 		hfb_write_fail(writer, log, result);
 	w->state = HFB_WRITE_DONE;
-	while (log->writes_count > 0) {
-		w = &log->writes[log->writes_head];
-		if (w->state == HFB_WRITE_WAITS && log->failed)
-			w->state = HFB_WRITE_DONE;
-		if (w->state != HFB_WRITE_DONE)
-			break;
-		w->state = HFB_WRITE_FREE;
-		log->writes_head = (log->writes_head + 1) % HFB_WRITES_MAX;
-		log->writes_count--;
-		if (log->failed)
-			continue;
-		log->written = w->end;
-		log->written_mark = w->mark;
-	}
+	writes_pop(log);
 	if (!log->group && !log->failed) {
 		log->synced = log->written;
 		durable_to(writer, log, log->written_mark);
 	}
+}
+
+/* Plain writes of it are behind us. A log that is being let go is in none of our lists soon. */
+static bool
+flush_wanted(const struct hfb_log *log)
+{
+	return log->group && !log->failed && log->written != log->synced &&
+	       log->detach < HFB_DETACH_LET_GO;
 }
 
 /*
@@ -290,22 +307,27 @@ hfb_write_flush_start(struct hfb_writer *writer)
 {
 	struct hfb_io_op op = { .kind = HFB_IO_FLUSH, .fd = -1, .file_slot = -1,
 				.buffer_slot = -1, .user_data = HFB_OP_FLUSH };
-	uint32_t waiting = 0;
+	uint32_t waiting = 0, flying = 0;
 
 	if (writer->flush_in_flight)
 		return;
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		const struct hfb_log *log = writer->active[i];
 
-		if (log->group && !log->failed && log->written != log->synced) {
+		flying += log->group && log->writes_count > 0;
+		if (flush_wanted(log)) {
 			waiting++;
 			if (op.fd < 0)
 				op.fd = hfb_log_plan((struct hfb_log *)(uintptr_t)log,
 						     log->plan_head)->bound->fd;
 		}
 	}
-	/* Let it cover as many as may be without making the first ones wait for all. */
-	if (waiting == 0 || (writer->group_in_flight > waiting))
+	/*
+	 * Let it cover as many as may be without making the first ones wait for all.
+	 * Logs are counted, not writes: each that flies will wait, so this ends, while a
+	 * few logs with full pipelines might have more writes than logs for ever.
+	 */
+	if (waiting == 0 || flying > waiting)
 		return;
 	if (!hfb_env_io_prepare(writer->io, &op))
 		return;
@@ -315,7 +337,7 @@ hfb_write_flush_start(struct hfb_writer *writer)
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		struct hfb_log *log = writer->active[i];
 
-		log->flush_armed = log->group && !log->failed && log->written != log->synced;
+		log->flush_armed = flush_wanted(log);
 		log->flush_end = log->written;
 		log->flush_mark = log->written_mark;
 	}
@@ -329,7 +351,10 @@ hfb_write_flush_done(struct hfb_writer *writer, int32_t result)
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		struct hfb_log *log = writer->active[i];
 
-		if (!log->flush_armed)
+		/* What it was not meant to cover may have been lost by its failure as well:
+		 * the device's cache is one, and the next flush may not say so. */
+		if (!log->flush_armed &&
+		    !(result < 0 && log->group && log->submitted != log->synced))
 			continue;
 		log->flush_armed = false;
 		if (result < 0) {

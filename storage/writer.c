@@ -363,9 +363,27 @@ ring_consider(struct hfb_writer *writer, struct hfb_log *log)
 	log->ring_since_ns = writer->now_ns;
 }
 
+/* The helper's memory goes back to it, with a checkpoint in it or not. */
+static void
+snapshot_send(struct hfb_log *log, struct hfb_snapshot *s)
+{
+	log->checkpoint_under_way = true;
+	/* pairs with the acquire in the helper */
+	__atomic_store_n(&log->snapshot_full, s, __ATOMIC_RELEASE);
+	hfb_log_ask(log, HFB_ASK_CHECKPOINT);
+}
+
 static void
 snapshot_fill(struct hfb_log *log, struct hfb_snapshot *s)
 {
+	if (log->dedup.count > s->dedup_max) {
+		/* More producers came meanwhile than there is room for. A checkpoint
+		 * without some would have a restart forget them: once more, with more. */
+		s->dedup_count = log->dedup.count;
+		log->checkpoint_due = true;
+		snapshot_send(log, s);
+		return;
+	}
 	s->position = log->position;
 	s->offset = log->offset;
 	s->start_position = log->start;
@@ -381,6 +399,8 @@ log_checkpoint(struct hfb_log *log)
 {
 	uint64_t tried = __atomic_load_n(&log->checkpoint_tried, __ATOMIC_ACQUIRE);
 
+	if (log->let_go_asked)
+		return;
 	if (tried != log->checkpoint_tries) {
 		log->checkpoint_tries = tried;
 		log->checkpoint_under_way = false;
@@ -396,12 +416,11 @@ log_checkpoint(struct hfb_log *log)
 			snapshot_fill(log, s);
 	}
 	if (log->snapshot != NULL && log->durable >= log->snapshot->position) {
-		log->checkpoint_position = log->snapshot->position;
-		log->checkpoint_under_way = true;
-		/* pairs with the acquire in the helper */
-		__atomic_store_n(&log->snapshot_full, log->snapshot, __ATOMIC_RELEASE);
+		struct hfb_snapshot *s = log->snapshot;
+
+		log->checkpoint_position = s->position;
 		log->snapshot = NULL;
-		hfb_log_ask(log, HFB_ASK_CHECKPOINT);
+		snapshot_send(log, s);
 		return;
 	}
 	if (log->durable - log->checkpoint_position >= HFB_CHECKPOINT_BYTES)
@@ -501,7 +520,9 @@ log_idle(const struct hfb_log *log)
 {
 	if (log->detach == HFB_DETACHED)
 		return true;
-	if (log->failed && log->writes_count == 0 && log->detach == HFB_ATTACHED)
+	/* stays in the list while a flush that will look for it there is in flight */
+	if (log->failed && log->writes_count == 0 && !log->flush_armed &&
+	    log->detach == HFB_ATTACHED)
 		return true;
 	if (log->detach != HFB_ATTACHED || log->writes_count > 0 || log->checkpoint_due ||
 	    log->snapshot != NULL)
@@ -564,6 +585,10 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 	writer_enable(writer);
 	work = mail_poll(writer);
 	work += reap(writer);
+	if (writer->unpark_again) {
+		writer->unpark_again = false;
+		hfb_read_unpark(writer, NULL);
+	}
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		struct hfb_log *log = writer->active[i];
 
@@ -571,7 +596,8 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 		log_checkpoint(log);
 		if (log->detach != HFB_ATTACHED)
 			log_detaching(writer, log);
-		if (log->detach == HFB_DETACHED)
+		/* from there on nothing may be asked of the helper */
+		if (log->detach >= HFB_DETACH_LET_GO)
 			continue;
 		if (writer->store->config.tail == HFB_TAIL_PAD && log->writes_count == 0 &&
 		    log->submitted != log->position && !log->failed)
@@ -585,8 +611,7 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		struct hfb_log *log = writer->active[i];
 
-		if (log->detach == HFB_ATTACHED || log->detach_clean)
-			work += hfb_write_form(writer, log, group);
+		work += hfb_write_form(writer, log, group);
 	}
 	if (writer->store->flush_covers)
 		hfb_write_flush_start(writer);

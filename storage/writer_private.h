@@ -48,8 +48,8 @@ struct hfb_writer {
 	uint64_t yield_tsc, yielded_tsc;
 	uint32_t active_count, logs_count, logs_max;
 	uint32_t in_flight;		/* operations */
-	uint32_t group_in_flight;	/* writes that a flush must follow */
 	uint32_t parked_count;
+	bool unpark_again;		/* a parked read found the queue full */
 	bool enabled, isolated;
 	bool wake_helper;
 	bool flush_in_flight;
@@ -80,6 +80,7 @@ hfb_writer_activate(struct hfb_writer *writer, struct hfb_log *log)
 
 /* read.c, owner core. */
 void hfb_read_done(struct hfb_writer *writer, struct hfb_read_op *op, int32_t result);
+/* Reads of @log, or of all when NULL, whose file is open now. */
 void hfb_read_unpark(struct hfb_writer *writer, struct hfb_log *log);
 
 /* write.c, owner core: form and complete the writes of one log. */

@@ -17,6 +17,7 @@ struct fault_io {
 		enum hfb_io_kind kind;
 		bool used, cut;
 	} ops[OPS_MAX];
+	struct hfb_io_done flush;	/* held back */
 };
 
 static struct hfb_env *
@@ -235,8 +236,14 @@ f_io_prepare(struct hfb_io *io, const struct hfb_io_op *op)
 {
 	struct fault_io *f = io_of(io);
 	struct hfb_io_op copy = *op;
+	uint32_t *refuse = op->kind == HFB_IO_WRITE ? &fault_env.refuse_writes :
+			   op->kind == HFB_IO_READ  ? &fault_env.refuse_reads : NULL;
 	uint32_t i = 0;
 
+	if (refuse != NULL && *refuse > 0) {
+		(*refuse)--;
+		return false;
+	}
 	while (f->ops[i].used)
 		i++;
 	copy.user_data = i;
@@ -270,10 +277,19 @@ static uint32_t
 f_io_reap(struct hfb_io *io, struct hfb_io_done *done, uint32_t max)
 {
 	struct fault_io *f = io_of(io);
-	uint32_t n;
+	uint32_t n, kept = 0;
 
 	if (fault_env.hold)
 		return 0;
+	if (fault_env.flush_held && !fault_env.hold_flushes) {
+		fault_env.flush_held = false;
+		*done = f->flush;
+		if (fault_env.flush_error != 0)
+			done->result = fault_env.flush_error;
+		return 1;
+	}
+	if (fault_env.reap_max > 0 && max > fault_env.reap_max)
+		max = fault_env.reap_max;
 	n = hfb_env_io_reap(f->real, done, max);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t at = done[i].user_data;
@@ -289,8 +305,15 @@ f_io_reap(struct hfb_io *io, struct hfb_io_done *done, uint32_t max)
 			code = fault_env.flush_error;
 		if (code != 0)
 			done[i].result = code;
+		/* one flush is in flight at most */
+		if (f->ops[at].kind == HFB_IO_FLUSH && fault_env.hold_flushes) {
+			f->flush = done[i];
+			fault_env.flush_held = true;
+			continue;
+		}
+		done[kept++] = done[i];
 	}
-	return n;
+	return kept;
 }
 
 static uint64_t

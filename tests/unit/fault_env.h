@@ -30,6 +30,10 @@ struct fault_env {
 	uint32_t short_write_bytes;	/* the next write ends after so many; then 0 */
 	uint32_t plain_writes, dsync_writes, flushes;
 	bool hold;			/* completions are not handed out */
+	bool hold_flushes;		/* those of flushes alone */
+	bool flush_held;		/* one has come and is held back */
+	uint32_t reap_max;		/* at most so many a call; 0 = as they come */
+	uint32_t refuse_writes, refuse_reads; /* the next so many find the queue full */
 };
 extern struct fault_env fault_env;
 

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The live log where core and helper meet at an unlucky moment.
+ *
+ * Goal:   nothing hangs, nothing is asked of a helper that has let go, no event
+ *	   is passed over by a look-up, no producer is forgotten.
+ * Method: the test is both threads, so it can stop each between any two steps;
+ *	   completions are held back, and calls refused, by the environment.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hfbus/wire.h>
+
+#include "clock.h"
+#include "crc32c.h"
+#include "fault_env.h"
+#include "hfb_test_main.h"
+#include "log_rig.h"
+#include "store_private.h"
+#include "writer_private.h"
+
+#define MIB (1u << 20)
+
+static void
+core_poll(struct rig *rig)
+{
+	hfb_writer_poll(rig->writer, hfb_clock_now_ns());
+}
+
+/* Append without the helper, but for larger rings. */
+static void
+append_alone(struct rig *rig, uint32_t payload_bytes)
+{
+	for (int i = 0; i < 100; i++) {
+		if (rig_try(rig, payload_bytes, false) == HFB_LOG_OK)
+			return;
+		hfb_prepare_ring(rig->log);
+		core_poll(rig);
+	}
+	CU_FAIL_FATAL("no room");
+}
+
+static void
+append_as(struct rig *rig, uint64_t producer_id)
+{
+	struct hfb_batch_meta meta = { .size = 128,
+				       .count = 1,
+				       .timestamp_ns = hfb_clock_now_ns(),
+				       .end_sequence = 1,
+				       .producer_id = producer_id };
+	struct hfb_appended appended;
+	enum hfb_log_refusal why;
+	uint8_t *at = hfb_log_claim(rig->log, meta.size, false, &why);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+	rig_payload(producer_id, at + 64, 64);
+	meta.payload_crc = hfb_crc32c(0, at + 64, 64);
+	hfb_log_append(rig->log, &meta, &appended);
+}
+
+/* The core polls until @done, within reason. */
+#define CORE_UNTIL(rig, done)                                                                      \
+	for (uint64_t until_ns = hfb_clock_now_ns() + 10000000000ull;                              \
+	     !(done) && hfb_clock_now_ns() < until_ns; sched_yield())                              \
+	core_poll(rig)
+
+static void
+polls(struct rig *rig, int n)
+{
+	while (n-- > 0)
+		rig_poll(rig);
+}
+
+static void
+test_a_segment_that_comes_late_hides_no_events(void)
+{
+	struct rig_config config = { .env = fault_env_reset(),
+				     .ring_bytes_max = 16 * MIB,
+				     .segment_bytes_max = MIB };
+	struct hfb_place place;
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "late", &config), 0);
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	/* the writer is stuck in the first segment */
+	fault_env.hold = true;
+	append_alone(&rig, 64);
+	core_poll(&rig);
+	while (rig.log->position < 3 * MIB / 2)
+		append_alone(&rig, 60000);
+	core_poll(&rig);
+	/* the second one is half full before its file is there, and then the third as well */
+	hfb_store_help(rig.store);
+	CU_ASSERT_PTR_NOT_NULL(rig.log->plans[1].segment);
+	CU_ASSERT_PTR_NOT_NULL(rig.log->plans[2].segment);
+	while (rig.log->position < 2 * MIB + 100000)
+		append_alone(&rig, 60000);
+	core_poll(&rig);
+	CU_ASSERT_EQUAL_FATAL(hfb_log_lookup(rig.log, HFB_FROM_OFFSET, 0, 1, &place), 0);
+	CU_ASSERT_TRUE(place.offset <= 1);
+	CU_ASSERT_TRUE(place.position < 4096);
+	fault_env.hold = false;
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_EQUAL(rig_check(&rig), (int64_t)rig.batches);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
+static void
+test_a_checkpoint_knows_all_producers(void)
+{
+	struct rig_config config = { 0 };
+	uint64_t next, known = 0;
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "producers", &config), 0);
+	append_as(&rig, 1000);
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	rig.log->checkpoint_due = true;
+	append_as(&rig, 1001);
+	core_poll(&rig);
+	/* memory was asked for as many as there were; before it comes there are more */
+	for (uint64_t id = 1002; id < 1300; id++)
+		append_as(&rig, id);
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	polls(&rig, 20);
+	CU_ASSERT_EQUAL(rig.log->checkpoint_position, rig.log->position);
+	CU_ASSERT_EQUAL_FATAL(rig_crash(&rig), 0);
+	for (uint64_t id = 1000; id < 1300; id++)
+		known += hfb_log_stream_next(rig.log, id, &next) && next == 1;
+	CU_ASSERT_EQUAL(known, 300);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
+/* With a flush of the device after plain writes. */
+static int
+open_grouped(struct rig *rig, const char *name)
+{
+	struct rig_config config = { .env = fault_env_reset(),
+				     .ring_bytes_max = 16 * MIB,
+				     .segment_bytes_max = MIB,
+				     .sync = HFB_SYNC_FDATASYNC };
+	int r = rig_open(rig, name, &config);
+
+	if (r == -EINVAL) {
+		fprintf(stderr, "not on this file system: %s\n", rig->err.text);
+		return r;
+	}
+	CU_ASSERT_EQUAL_FATAL(r, 0);
+	CU_ASSERT_TRUE(rig_append(rig, 64));
+	CU_ASSERT_TRUE(rig_drain(rig));
+	return 0;
+}
+
+/* One more batch written, and the flush for it in flight. */
+static void
+flush_begin(struct rig *rig)
+{
+	uint32_t before = fault_env.flushes;
+
+	fault_env.hold_flushes = true;
+	CU_ASSERT_TRUE(rig_append(rig, 64));
+	CORE_UNTIL(rig, fault_env.flushes != before);
+	CU_ASSERT_EQUAL(fault_env.flushes, before + 1);
+	CORE_UNTIL(rig, fault_env.flush_held);
+}
+
+static void
+test_a_log_that_fails_under_a_flush_lets_go(void)
+{
+	struct rig rig;
+
+	if (open_grouped(&rig, "flush-fail") < 0)
+		return;
+	flush_begin(&rig);
+	fault_env.write_error = -EIO;
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	CORE_UNTIL(&rig, rig.positions->state == HFB_PARTITION_FAILED);
+	CU_ASSERT_EQUAL(rig.positions->state, HFB_PARTITION_FAILED);
+	polls(&rig, 10);
+	CU_ASSERT_TRUE(rig.log->flush_armed);
+	fault_env.hold_flushes = false;
+	fault_env.write_error = 0;
+	polls(&rig, 10);
+	CU_ASSERT_FALSE(rig.log->flush_armed);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
+static void
+test_a_failed_flush_is_final_for_what_it_did_not_cover_too(void)
+{
+	struct rig rig;
+	uint64_t durable;
+
+	if (open_grouped(&rig, "flush-uncovered") < 0)
+		return;
+	flush_begin(&rig);
+	/* as if the flush had been another log's: its failure may have cost our bytes */
+	rig.log->flush_armed = false;
+	durable = rig.positions->durable.position;
+	fault_env.hold_flushes = false;
+	fault_env.flush_error = -EIO;
+	core_poll(&rig);
+	fault_env.flush_error = 0;
+	polls(&rig, 100);
+	CU_ASSERT_EQUAL(rig.positions->state, HFB_PARTITION_FAILED);
+	CU_ASSERT_EQUAL(rig.positions->durable.position, durable);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
+static void
+test_a_flush_does_not_wait_for_a_full_pipeline(void)
+{
+	struct rig rig;
+	uint32_t before;
+
+	if (open_grouped(&rig, "pipeline") < 0)
+		return;
+	CU_ASSERT_TRUE(rig_append(&rig, 300000));
+	fault_env.hold = true;
+	for (int i = 0; i < 4; i++) {
+		append_alone(&rig, 150000);
+		append_alone(&rig, 150000);
+		hfb_prepare_segments(rig.log, 1);
+		core_poll(&rig);
+	}
+	CU_ASSERT_TRUE(rig.log->writes_count >= 3);
+	before = fault_env.flushes;
+	fault_env.hold = false;
+	fault_env.reap_max = 1;
+	CORE_UNTIL(&rig, rig.log->written != rig.log->synced || fault_env.flushes != before);
+	CU_ASSERT_TRUE(rig.log->writes_count > 0);
+	core_poll(&rig);
+	CU_ASSERT_TRUE(fault_env.flushes > before);
+	fault_env.reap_max = 0;
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
+static void
+test_nothing_is_asked_of_a_helper_that_has_let_go(void)
+{
+	struct rig rig;
+
+	if (open_grouped(&rig, "let-go") < 0)
+		return;
+	/* written beyond the first segment's end, and not flushed */
+	flush_begin(&rig);
+	while (rig.log->position < 3 * MIB / 2)
+		CU_ASSERT_TRUE_FATAL(rig_append(&rig, 60000));
+	for (uint64_t until = hfb_clock_now_ns() + 10000000000ull;
+	     rig.log->written < MIB + MIB / 4 && hfb_clock_now_ns() < until;)
+		rig_poll(&rig);
+	CU_ASSERT_TRUE(rig.log->written >= MIB + MIB / 4);
+	hfb_writer_detach(rig.writer, rig.log, false);
+	core_poll(&rig);
+	fault_env.hold_flushes = false;
+	core_poll(&rig);
+	fault_env.hold_flushes = true;
+	/* where another flush is begun now, it has come when the helper has let go */
+	for (uint64_t until = hfb_clock_now_ns() + 50000000;
+	     !fault_env.flush_held && hfb_clock_now_ns() < until; sched_yield())
+		core_poll(&rig);
+	CU_ASSERT_TRUE(rig.log->let_go_asked);
+	hfb_store_help(rig.store);
+	CU_ASSERT_EQUAL(rig.log->let_go, 1);
+	fault_env.hold_flushes = false;
+	CORE_UNTIL(&rig, hfb_writer_detached(rig.writer, rig.log));
+	CU_ASSERT_TRUE(hfb_writer_detached(rig.writer, rig.log));
+	CU_ASSERT_EQUAL(rig.log->asks, 0);
+	rig_close(&rig);
+}
+
+static void
+test_a_write_that_waits_does_not_hold_up_a_detach(void)
+{
+	struct rig_config config = { .env = fault_env_reset() };
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "waits", &config), 0);
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	fault_env.refuse_writes = 1;
+	core_poll(&rig);
+	CU_ASSERT_EQUAL(rig.log->writes_count, 1);
+	CU_ASSERT_TRUE(rig_detach(&rig, false));
+	rig_close(&rig);
+
+	if (open_grouped(&rig, "waits-failed") < 0)
+		return;
+	flush_begin(&rig);
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	fault_env.refuse_writes = UINT32_MAX;
+	core_poll(&rig);
+	CU_ASSERT_EQUAL(rig.log->writes_count, 1);
+	fault_env.flush_error = -EIO;
+	fault_env.hold_flushes = false;
+	polls(&rig, 10);
+	CU_ASSERT_EQUAL(rig.positions->state, HFB_PARTITION_FAILED);
+	fault_env.refuse_writes = 0;
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
+static void
+old_segments_make(struct rig *rig, const char *name)
+{
+	struct rig_config config = { .env = fault_env_reset(),
+				     .ring_bytes_max = MIB,
+				     .segment_bytes_max = MIB };
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(rig, name, &config), 0);
+	for (int i = 0; i < 80; i++)
+		CU_ASSERT_TRUE_FATAL(rig_append(rig, 60000));
+	CU_ASSERT_TRUE(rig_drain(rig));
+	CU_ASSERT_EQUAL_FATAL(rig_reopen(rig, true), 0);
+}
+
+static void
+polls_while_busy(struct rig *rig, const struct hfb_read *read)
+{
+	uint64_t until = hfb_clock_now_ns() + 5000000000ull;
+
+	while (read->busy && hfb_clock_now_ns() < until)
+		rig_poll(rig);
+}
+
+static void
+test_a_read_waits_for_its_file_and_for_the_queue(void)
+{
+	struct hfb_read read = { .buffer = aligned_alloc(4096, 65536), .buffer_bytes = 65536 };
+	struct rig rig;
+
+	old_segments_make(&rig, "parked");
+	CU_ASSERT_EQUAL_FATAL(hfb_log_read_start(rig.log, 0, &read), 0);
+	CU_ASSERT_TRUE(read.busy);
+	fault_env.refuse_reads = 3;
+	polls_while_busy(&rig, &read);
+	CU_ASSERT_EQUAL(fault_env.refuse_reads, 0);
+	CU_ASSERT_FALSE(read.busy);
+	CU_ASSERT_EQUAL(read.error, 0);
+	CU_ASSERT_EQUAL(read.data_bytes, 65536);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+	free(read.buffer);
+}
+
+static void
+test_a_read_whose_segment_is_dropped_meanwhile_ends(void)
+{
+	struct hfb_read read = { .buffer = aligned_alloc(4096, 65536), .buffer_bytes = 65536 };
+	struct rig rig;
+
+	old_segments_make(&rig, "dropped");
+	CU_ASSERT_EQUAL_FATAL(hfb_log_read_start(rig.log, 0, &read), 0);
+	CU_ASSERT_TRUE(read.busy);
+	/* the helper is in the middle of another round: retention comes first */
+	hfb_log_set_retention(rig.log, 2 * MIB, 0);
+	hfb_retention_round(rig.log, hfb_clock_now_ns());
+	core_poll(&rig);
+	CU_ASSERT_TRUE(hfb_log_start(rig.log) > 0);
+	hfb_retention_leave(rig.log);
+	polls_while_busy(&rig, &read);
+	CU_ASSERT_FALSE(read.busy);
+	CU_ASSERT_EQUAL(read.data_bytes, 65536);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+	free(read.buffer);
+}
+
+static void
+test_prepared_segments_hold_the_largest_batch(void)
+{
+	struct rig_config config = { .ring_bytes_max = MIB, .segment_bytes_max = MIB };
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "classes", &config), 0);
+	/* small segments, one of them ahead of use; then larger ones are allowed */
+	for (int i = 0; i < 6; i++)
+		CU_ASSERT_TRUE(rig_append(&rig, 60000));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	polls(&rig, 10);
+	CU_ASSERT_EQUAL(rig.log->plan_tail, 2);
+	rig.config.ring_bytes_max = rig.config.segment_bytes_max = 16 * MIB;
+	CU_ASSERT_EQUAL_FATAL(rig_reopen(&rig, true), 0);
+	CU_ASSERT_EQUAL(hfb_log_batch_bytes_max(rig.log), MIB);
+	for (int i = 0; i < 6; i++)
+		CU_ASSERT_TRUE(rig_append(&rig, MIB - 64 - 8));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_EQUAL(rig_check(&rig), (int64_t)rig.batches);
+	CU_ASSERT_EQUAL_FATAL(rig_reopen(&rig, true), 0);
+	CU_ASSERT_EQUAL(rig.report.end_offset, rig.batches);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
+int
+main(void)
+{
+	CU_TestInfo tests[] = {
+		{ "a segment that comes late hides no events",
+		  test_a_segment_that_comes_late_hides_no_events },
+		{ "a checkpoint knows all producers", test_a_checkpoint_knows_all_producers },
+		{ "a log that fails under a flush lets go",
+		  test_a_log_that_fails_under_a_flush_lets_go },
+		{ "a failed flush is final for what it did not cover too",
+		  test_a_failed_flush_is_final_for_what_it_did_not_cover_too },
+		{ "a flush does not wait for a full pipeline",
+		  test_a_flush_does_not_wait_for_a_full_pipeline },
+		{ "nothing is asked of a helper that has let go",
+		  test_nothing_is_asked_of_a_helper_that_has_let_go },
+		{ "a write that waits does not hold up a detach",
+		  test_a_write_that_waits_does_not_hold_up_a_detach },
+		{ "a read waits for its file and for the queue",
+		  test_a_read_waits_for_its_file_and_for_the_queue },
+		{ "a read whose segment is dropped meanwhile ends",
+		  test_a_read_whose_segment_is_dropped_meanwhile_ends },
+		{ "prepared segments hold the largest batch",
+		  test_prepared_segments_hold_the_largest_batch },
+		CU_TEST_INFO_NULL,
+	};
+	return hfb_test_main("log_corners", tests);
+}
