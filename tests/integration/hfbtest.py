@@ -325,6 +325,8 @@ def _alive(pid):
 
 def main(names):
     """Run all test_* of a module (or those named on the command line)."""
+    # a runner that has lost patience: end as after a failure, with everything put away
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = sys.argv[1:]
     tests = [(n, f) for n, f in names.items() if n.startswith('test_') and callable(f) and
              (not chosen or n in chosen)]
@@ -337,8 +339,8 @@ def main(names):
         except Skip as s:
             skipped += 1
             result = f'skipped: {s}'
-        except BaseException as e:  # noqa: also KeyboardInterrupt: clean up, then say so
-            if isinstance(e, KeyboardInterrupt):
+        except BaseException as e:  # noqa: an interrupt is passed on, all else said
+            if isinstance(e, (KeyboardInterrupt, SystemExit)):
                 raise
             failed += 1
             traceback.print_exc()

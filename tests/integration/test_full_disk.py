@@ -17,6 +17,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 
 from hfbtest import Bus, main, run, skip, wait_for
@@ -27,7 +28,7 @@ GROUP, PORT = '239.192.9.1', 26499
 
 
 class Disk:
-    """A small file system, gone at the end whatever happens."""
+    """A small file system, gone at the end whatever happens. mib=0: the folder alone."""
 
     def __init__(self, mib=96):
         self.mib = mib
@@ -43,6 +44,8 @@ class Disk:
         try:
             image = os.path.join(self.base, 'image')
             os.mkdir(self.folder)
+            if self.mib == 0:
+                return self		# mounted by who asks
             with open(image, 'wb') as f:
                 f.truncate(self.mib * MIB)
             # nothing kept back for root: full is full
@@ -179,6 +182,38 @@ def test_retention_keeps_room():
         assert '40000 acked' in r.stderr, r.stderr
         got = bus.values('r')
         assert len(got) > 5000 and got == lines[-len(got):]
+
+
+def test_a_tmpfs_that_grows():
+    """Memory without O_DIRECT; refused again and again, a patient publisher, a kill."""
+    with Disk(0) as disk:
+        run(['mount', '-t', 'tmpfs', '-o', 'size=20m', 'hfbus-test', disk.folder])
+        disk.mounted = True
+        with Bus(folder=disk.folder) as bus:
+            bus.topic_create('t', '--segment-bytes', '1M', '--ring-bytes', '1M')
+            lines = lines_of('memory', 100000)
+            r = bus.publish('t', lines, check=False)
+            assert r.returncode == 1 and 'full' in r.stderr, r.stderr
+            n = acked(r.stderr)
+            assert 20000 < n < 100000, r.stderr
+            r = bus.publish('t', lines_of('no room', 10000), check=False)
+            assert r.returncode == 1 and 'full' in r.stderr, r.stderr
+            have = bus.values('t')
+            assert have[:n] == lines[:n]
+            patient = lines_of('patient', 20000)
+            pipe, feed = os.pipe()
+            waiting = bus.spawn('publish', 't', '--wait', '60s', stdin=pipe)
+            os.close(pipe)
+            threading.Timer(0.5, lambda: run(['mount', '-o', 'remount,size=200m',
+                                              disk.folder])).start()
+            with os.fdopen(feed, 'w') as f:
+                f.write('\n'.join(patient) + '\n')
+            assert waiting.wait() == 0, waiting.tail()
+            assert {q['state'] for q in bus.stat()['partitions']} == {'open'}
+            bus.restart(kill=True)
+            got = bus.values('t')
+            assert got[:len(have)] == have
+            assert [v for v in got if v.startswith('patient')] == patient
 
 
 def moldudp64(sequence, values):
