@@ -137,11 +137,13 @@ ring_copy(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size)
 {
 	struct hfb_local_source *l = sub->local;
 	const struct hfb_positions *p = positions(sub);
-	uint64_t intent = published(&p->intent);
+	uint64_t intent = published(&p->intent), reach = l->ring_bytes;
 
-	/* entering needs some distance, else we would be thrown out again at once */
-	if (position > intent ||
-	    intent - position > (l->in_ring ? l->ring_bytes : l->ring_bytes - l->ring_bytes / 8))
+	/* Entering needs some distance, else we would be thrown out again at once. Not where
+	 * nothing overwrites us, since the disk does not have it yet: no file has it either. */
+	if (!l->in_ring && position < published(&p->durable))
+		reach -= reach / 8;
+	if (position > intent || intent - position > reach)
 		return 0;
 	memcpy(to, l->ring + (position & (l->ring_bytes - 1)), size);
 	/* the copy's loads before the look at intent; pairs with the owner's store of intent

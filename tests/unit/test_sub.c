@@ -123,6 +123,31 @@ test_ring_in_order(void)
 	rig_stop(rig);
 }
 
+/* What is committed when received is in the ring alone until the disk has it. */
+static void
+test_the_whole_ring_before_it_is_durable(void)
+{
+	struct rig *rig = rig_start(NULL);
+	struct hfb_positions *p = &rig->positions[RIG_HANDLE];
+	struct hfb_bus *bus = bus_open(rig);
+	struct hfb_sub *sub;
+
+	rig->durable_too = false;
+	for (int i = 0; i < 20; i++)
+		rig_append(rig, 40);
+	/* as hfbusd says it after a start, and when a larger ring has just come */
+	__atomic_store_n(&p->intent.position, RIG_RING_BYTES, __ATOMIC_RELEASE);
+	p->committed.offset = rig->offset;
+	__atomic_store_n(&p->committed.position, rig->position, __ATOMIC_RELEASE);
+	CU_ASSERT_EQUAL(p->durable.position, 0);
+	sub = sub_open(bus, HFB_SUB_EARLIEST, 0, false);
+	expect_events(sub, 0, rig->offset);
+	CU_ASSERT_TRUE(hfb_sub_at_end(sub));
+	hfb_sub_close(sub);
+	hfb_bus_close(bus);
+	rig_stop(rig);
+}
+
 static void
 test_files_in_order(void)
 {
@@ -630,6 +655,8 @@ main(void)
 {
 	CU_TestInfo tests[] = {
 		{ "the ring is read in order", test_ring_in_order },
+		{ "the whole ring is read before it is durable",
+		  test_the_whole_ring_before_it_is_durable },
 		{ "the files are read in order, over segments", test_files_in_order },
 		{ "places to begin", test_places },
 		{ "a fast writer laps the reader, which loses nothing", test_a_fast_writer_laps },
