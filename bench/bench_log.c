@@ -146,7 +146,8 @@ log_begin(struct bench *b, const struct options *o)
 	char path[300];
 	struct hfb_store_config store = { .data_dir = path, .helper_cpu = -1 };
 	struct hfb_writer_config writer = { .logs_max = 1, .producers_max = 16 };
-	struct hfb_log_config log = { .topic = "bench", .commit_stage = HFB_STAGE_DURABLE,
+	struct hfb_log_config log = { .topic = "bench",
+				      .commit_stage = HFB_STAGE_DURABLE,
 				      .retention_bytes = 256u << 20,
 				      .ring_bytes_max = 16u << 20 };
 	struct hfb_log_report report;
@@ -179,7 +180,8 @@ log_end(struct bench *b)
 static bool
 append(struct bench *b, uint32_t payload_bytes, uint32_t events, uint64_t now)
 {
-	struct hfb_batch_meta meta = { .size = 64 + payload_bytes, .count = events,
+	struct hfb_batch_meta meta = { .size = 64 + payload_bytes,
+				       .count = events,
 				       .timestamp_ns = now };
 	struct hfb_appended appended;
 	enum hfb_log_refusal why;
@@ -288,7 +290,7 @@ append_only(const struct options *o)
 		while (n < 256 && append(&b, bytes, o->batch_events, from))
 			n++;
 		now = hfb_clock_now_ns();
-		if (n == 256) {		/* a whole run without a refusal */
+		if (n == 256) { /* a whole run without a refusal */
 			appends += n;
 			in_ns += now - from;
 		}
@@ -317,16 +319,20 @@ usage(FILE *to)
 	      "  --data DIR      a new folder is made in it and removed (default .)\n"
 	      "  --time D        of each measurement (default 2s)\n"
 	      "  --event BYTES   value of an event (default 100)\n"
-	      "  --batch EVENTS  events of a batch (default 16)\n", to);
+	      "  --batch EVENTS  events of a batch (default 16)\n",
+	      to);
 }
 
 int
 main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "data", required_argument, NULL, 'd' }, { "time", required_argument, NULL, 't' },
-		{ "event", required_argument, NULL, 'e' }, { "batch", required_argument, NULL, 'b' },
-		{ "help", no_argument, NULL, 'h' },	  { 0 },
+		{ "data", required_argument, NULL, 'd' },
+		{ "time", required_argument, NULL, 't' },
+		{ "event", required_argument, NULL, 'e' },
+		{ "batch", required_argument, NULL, 'b' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
 	};
 	struct options o = { .ns = 2000000000ull, .event_bytes = 100, .batch_events = 16 };
 	struct hfb_histogram *raw = histogram(), *own = histogram(), *unused = histogram();

@@ -57,8 +57,8 @@ real_pwrite(struct hfb_env *env, int fd, const void *from, size_t size, uint64_t
 	size_t done = 0;
 
 	while (done < size) {
-		ssize_t n = pwrite(fd, (const uint8_t *)from + done, size - done,
-				   (off_t)(at + done));
+		ssize_t n =
+			pwrite(fd, (const uint8_t *)from + done, size - done, (off_t)(at + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -48,87 +48,87 @@ typedef void (*hfb_env_entry)(void *arg, const char *name, bool is_folder);
 enum hfb_io_kind {
 	HFB_IO_READ,
 	HFB_IO_WRITE,
-	HFB_IO_FDATASYNC,	/* this file */
-	HFB_IO_FLUSH,		/* the device, through this file: covers every O_DIRECT overwrite,
-				 * of any file there, that was reaped before this was submitted */
+	HFB_IO_FDATASYNC, /* this file */
+	HFB_IO_FLUSH,	  /* the device, through this file: covers every O_DIRECT overwrite,
+			   * of any file there, that was reaped before this was submitted */
 };
-#define HFB_IO_DSYNC 0x0001u	/* a write: durable when it completes */
+#define HFB_IO_DSYNC 0x0001u /* a write: durable when it completes */
 
 struct hfb_io_op {
 	enum hfb_io_kind kind;
-	uint32_t flags;		/* HFB_IO_* */
-	int	 fd;
-	int	 file_slot;	/* registered, or -1 */
-	int	 buffer_slot;	/* registered, or -1 */
+	uint32_t flags; /* HFB_IO_* */
+	int fd;
+	int file_slot;	 /* registered, or -1 */
+	int buffer_slot; /* registered, or -1 */
 	uint32_t bytes;
-	void	*buffer;
+	void *buffer;
 	uint64_t offset;
 	uint64_t user_data;
 };
 
 struct hfb_io_done {
 	uint64_t user_data;
-	int32_t  result;	/* bytes, 0, or -errno */
+	int32_t result; /* bytes, 0, or -errno */
 };
 
 struct hfb_io_config {
-	uint32_t depth;		/* operations in flight at most */
-	uint32_t files_max;	/* slots for registered files, 0 = none */
-	uint32_t buffers_max;	/* slots for registered buffers, 0 = none */
+	uint32_t depth;	      /* operations in flight at most */
+	uint32_t files_max;   /* slots for registered files, 0 = none */
+	uint32_t buffers_max; /* slots for registered buffers, 0 = none */
 };
 
 struct hfb_io {
 	struct hfb_env *env;
-	int	 event_fd;	/* readable when a completion waits; -1 = none */
-	uint32_t files_max;	/* slots there are, 0 when refused */
+	int event_fd;	    /* readable when a completion waits; -1 = none */
+	uint32_t files_max; /* slots there are, 0 when refused */
 	uint32_t buffers_max;
-	uint32_t fallbacks;	/* refusals by the kernel that cost speed only */
+	uint32_t fallbacks; /* refusals by the kernel that cost speed only */
 };
 
 /* What is below a folder. */
 struct hfb_env_device {
-	bool writes_through;	/* the device syncs a write with it: FUA, or no cache */
-	bool flush_covers;	/* one fdatasync flushes the device, see HFB_IO_FLUSH */
+	bool writes_through; /* the device syncs a write with it: FUA, or no cache */
+	bool flush_covers;   /* one fdatasync flushes the device, see HFB_IO_FLUSH */
 };
 
 /* The table. --------------------------------------------------------------- */
 
 /* Results: >= 0, or -errno. Paths are whole; nothing keeps them. */
 struct hfb_env_ops {
-	int	(*open)(struct hfb_env *env, const char *path, int flags, unsigned int mode);
-	int	(*close)(struct hfb_env *env, int fd);
+	int (*open)(struct hfb_env *env, const char *path, int flags, unsigned int mode);
+	int (*close)(struct hfb_env *env, int fd);
 	ssize_t (*pread)(struct hfb_env *env, int fd, void *to, size_t size, uint64_t at);
-	int	(*pwrite)(struct hfb_env *env, int fd, const void *from, size_t size, uint64_t at);
-	int	(*fsync)(struct hfb_env *env, int fd);
-	int	(*fdatasync)(struct hfb_env *env, int fd);
-	int	(*allocate)(struct hfb_env *env, int fd, uint64_t at, uint64_t size);
-	int	(*truncate)(struct hfb_env *env, int fd, uint64_t size);
-	int	(*rename)(struct hfb_env *env, const char *from, const char *to);
-	int	(*unlink)(struct hfb_env *env, const char *path);
-	int	(*mkdir)(struct hfb_env *env, const char *path, unsigned int mode);
-	int	(*rmdir)(struct hfb_env *env, const char *path);
-	int	(*list)(struct hfb_env *env, const char *path, hfb_env_entry each, void *arg);
-	int	(*sync_dir)(struct hfb_env *env, const char *path);
+	int (*pwrite)(struct hfb_env *env, int fd, const void *from, size_t size, uint64_t at);
+	int (*fsync)(struct hfb_env *env, int fd);
+	int (*fdatasync)(struct hfb_env *env, int fd);
+	int (*allocate)(struct hfb_env *env, int fd, uint64_t at, uint64_t size);
+	int (*truncate)(struct hfb_env *env, int fd, uint64_t size);
+	int (*rename)(struct hfb_env *env, const char *from, const char *to);
+	int (*unlink)(struct hfb_env *env, const char *path);
+	int (*mkdir)(struct hfb_env *env, const char *path, unsigned int mode);
+	int (*rmdir)(struct hfb_env *env, const char *path);
+	int (*list)(struct hfb_env *env, const char *path, hfb_env_entry each, void *arg);
+	int (*sync_dir)(struct hfb_env *env, const char *path);
 	/* may be NULL: files and folders are synced one by one */
-	int	(*sync_all)(struct hfb_env *env, const char *path);
-	int	(*size)(struct hfb_env *env, const char *path, uint64_t *ret_bytes);
-	int	(*free_bytes)(struct hfb_env *env, const char *path, uint64_t *ret_bytes);
-	int	(*lock)(struct hfb_env *env, int fd);
+	int (*sync_all)(struct hfb_env *env, const char *path);
+	int (*size)(struct hfb_env *env, const char *path, uint64_t *ret_bytes);
+	int (*free_bytes)(struct hfb_env *env, const char *path, uint64_t *ret_bytes);
+	int (*lock)(struct hfb_env *env, int fd);
 	/* may be NULL: nothing is known, each write is synced */
-	int	(*device)(struct hfb_env *env, const char *path, struct hfb_env_device *ret);
+	int (*device)(struct hfb_env *env, const char *path, struct hfb_env_device *ret);
 
-	int	(*io_create)(struct hfb_env *env, const struct hfb_io_config *config,
-			     struct hfb_io **ret_io, struct hfb_err *err);
-	void	(*io_destroy)(struct hfb_io *io);
-	int	(*io_enable)(struct hfb_io *io);
-	int	(*io_file)(struct hfb_io *io, uint32_t slot, int fd);
-	int	(*io_buffer)(struct hfb_io *io, uint32_t slot, void *memory, size_t size);
-	bool	(*io_prepare)(struct hfb_io *io, const struct hfb_io_op *op);
-	int	(*io_submit)(struct hfb_io *io);
+	int (*io_create)(struct hfb_env *env, const struct hfb_io_config *config,
+			 struct hfb_io **ret_io, struct hfb_err *err);
+	void (*io_destroy)(struct hfb_io *io);
+	int (*io_enable)(struct hfb_io *io);
+	int (*io_file)(struct hfb_io *io, uint32_t slot, int fd);
+	int (*io_buffer)(struct hfb_io *io, uint32_t slot, void *memory, size_t size);
+	bool (*io_prepare)(struct hfb_io *io, const struct hfb_io_op *op);
+	int (*io_submit)(struct hfb_io *io);
 	uint32_t (*io_reap)(struct hfb_io *io, struct hfb_io_done *done, uint32_t max);
 
 	uint64_t (*now_ns)(struct hfb_env *env);
-	void	(*random)(struct hfb_env *env, void *bytes, size_t size);
+	void (*random)(struct hfb_env *env, void *bytes, size_t size);
 };
 
 struct hfb_env {

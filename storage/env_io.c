@@ -12,9 +12,9 @@
 struct uring {
 	struct hfb_io io;
 	struct io_uring ring;
-	uint32_t depth, in_flight;	/* in flight: prepared and not reaped */
-	bool deferred;			/* completions wait for us to enter */
-	bool disabled;			/* until its owner enables it */
+	uint32_t depth, in_flight; /* in flight: prepared and not reaped */
+	bool deferred;		   /* completions wait for us to enter */
+	bool disabled;		   /* until its owner enables it */
 };
 
 static struct uring *
@@ -196,13 +196,12 @@ hfb_uring_submit(struct hfb_io *io)
 	int r;
 
 	if (io_uring_sq_ready(&u->ring) > 0) {
-		r = u->deferred ? io_uring_submit_and_get_events(&u->ring) :
-				  io_uring_submit(&u->ring);
+		r = u->deferred ? io_uring_submit_and_get_events(&u->ring)
+				: io_uring_submit(&u->ring);
 	} else {
 		/* The kernel says in shared memory whether completions wait for us. */
-		if (u->in_flight == 0 ||
-		    (IO_URING_READ_ONCE(*u->ring.sq.kflags) &
-		     (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0)
+		if (u->in_flight == 0 || (IO_URING_READ_ONCE(*u->ring.sq.kflags) &
+					  (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0)
 			return 0;
 		r = io_uring_get_events(&u->ring);
 	}
@@ -220,7 +219,8 @@ hfb_uring_reap(struct hfb_io *io, struct hfb_io_done *done, uint32_t max)
 	unsigned int head;
 	uint32_t n = 0;
 
-	io_uring_for_each_cqe(&u->ring, head, cqe) {
+	io_uring_for_each_cqe(&u->ring, head, cqe)
+	{
 		if (n == max)
 			break;
 		done[n].user_data = cqe->user_data;

@@ -226,7 +226,8 @@ helper_run(void *arg)
 		ssize_t n;
 
 		help(store);
-		poll(&wait, 1, (int)((store->retries > 0 ? HFB_RETRY_NS : HFB_ROUND_NS) / 1000000u));
+		poll(&wait, 1,
+		     (int)((store->retries > 0 ? HFB_RETRY_NS : HFB_ROUND_NS) / 1000000u));
 		n = read(store->wake_fd, &count, sizeof(count));
 		(void)n;
 	}

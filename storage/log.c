@@ -14,7 +14,7 @@
 #define INTENT_STRIDE (64u * HFB_KIB)
 
 #define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
-#define BLOCK_UP(x) BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
+#define BLOCK_UP(x)   BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
 
 _Static_assert((HFB_PLANS & (HFB_PLANS - 1)) == 0, "plans are numbered modulo their count");
 _Static_assert(HFB_RESERVE_BYTES < HFB_RING_BYTES_MIN / 4, "the reserve leaves room for batches");
@@ -216,12 +216,18 @@ header_write(const struct hfb_log *log, uint8_t *to, uint64_t position,
 	crc = ~crc & 0xffffffffu;
 #else
 	struct hfb_batch batch = {
-		.size = meta->size, .base_offset = log->offset, .count = meta->count,
-		.version = HFB_BATCH_VERSION, .encoding = HFB_ENCODING_NATIVE,
-		.flags = meta->flags, .leader_epoch = log->leader_epoch,
+		.size = meta->size,
+		.base_offset = log->offset,
+		.count = meta->count,
+		.version = HFB_BATCH_VERSION,
+		.encoding = HFB_ENCODING_NATIVE,
+		.flags = meta->flags,
+		.leader_epoch = log->leader_epoch,
 		.durable_lag = (uint32_t)((position - log->durable) / 8),
-		.producer_id = meta->producer_id, .base_sequence = meta->base_sequence,
-		.timestamp_ns = timestamp_ns, .payload_crc = meta->payload_crc,
+		.producer_id = meta->producer_id,
+		.base_sequence = meta->base_sequence,
+		.timestamp_ns = timestamp_ns,
+		.payload_crc = meta->payload_crc,
 		.producer_epoch = meta->producer_epoch,
 	};
 	uint64_t crc = hfb_batch_crc(log->seed, position, &batch);
@@ -346,8 +352,8 @@ claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
 		int why = __atomic_load_n(&log->prepare_error, __ATOMIC_ACQUIRE);
 
 		if (why != 0 && end > hfb_log_ready_end(log))
-			return why == -ENOSPC || why == -EDQUOT ? HFB_LOG_NO_SPACE :
-								  HFB_LOG_UNPREPARED;
+			return why == -ENOSPC || why == -EDQUOT ? HFB_LOG_NO_SPACE
+								: HFB_LOG_UNPREPARED;
 	}
 	if (end > room - (reserve ? 0 : HFB_RESERVE_BYTES)) {
 		hfb_log_ring_ask(log, (log->ring_mask + 1) * 4);
@@ -367,7 +373,7 @@ claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
 	return HFB_LOG_OK;
 }
 
-static uint8_t * __attribute__((noinline))
+static uint8_t *__attribute__((noinline))
 claim_slow(struct hfb_log *log, uint32_t bytes, bool reserve, enum hfb_log_refusal *ret_why)
 {
 	enum hfb_log_refusal why = HFB_LOG_OK;

@@ -40,10 +40,10 @@ limits_set(struct hfb_log *log, const struct hfb_log_config *config)
 	log->ring_bytes_max = power_of_two_down(
 		config->ring_bytes_max != 0 ? config->ring_bytes_max : defaults->ring_bytes_default,
 		HFB_RING_BYTES_MIN, HFB_RING_BYTES_MAX);
-	log->segment_bytes_max = power_of_two_down(config->segment_bytes_max != 0 ?
-							   config->segment_bytes_max :
-							   defaults->segment_bytes_default,
-						   HFB_SEGMENT_BYTES_MIN, HFB_SEGMENT_BYTES_MAX);
+	log->segment_bytes_max =
+		power_of_two_down(config->segment_bytes_max != 0 ? config->segment_bytes_max
+								 : defaults->segment_bytes_default,
+				  HFB_SEGMENT_BYTES_MIN, HFB_SEGMENT_BYTES_MAX);
 	most = log->ring_bytes_max / 4;
 	if (most > HFB_BATCH_BYTES_MAX)
 		most = HFB_BATCH_BYTES_MAX;
@@ -145,8 +145,8 @@ static int
 segment_adopt(struct hfb_log *log, struct hfb_recovered *found, struct hfb_recovered_segment *s,
 	      struct hfb_err *err)
 {
-	struct hfb_segment *segment = hfb_segment_known(s->base_position, s->capacity_bytes,
-							s->kind, s->generation);
+	struct hfb_segment *segment =
+		hfb_segment_known(s->base_position, s->capacity_bytes, s->kind, s->generation);
 	struct hfb_plan *plan;
 	int r;
 
@@ -189,7 +189,7 @@ static int
 segments_adopt(struct hfb_log *log, struct hfb_recovered *found, struct hfb_err *err)
 {
 	uint64_t end = found->end_position;
-	bool chain = true;	/* prepared segments follow one another so far */
+	bool chain = true; /* prepared segments follow one another so far */
 	int r = 0;
 
 	for (uint32_t i = 0; i < found->segments_count && r == 0; i++) {
@@ -258,7 +258,8 @@ static int
 epochs_take(struct hfb_log *log, struct hfb_recovered *found, struct hfb_err *err)
 {
 	if (found->leader_epoch >= log->leader_epoch)
-		return hfb_err_set(err, -EINVAL, "%s: holds leader epoch %u, this run's is %u; remove"
+		return hfb_err_set(err, -EINVAL,
+				   "%s: holds leader epoch %u, this run's is %u; remove"
 				   " the file epoch from the data folder and start again",
 				   log->folder, found->leader_epoch, log->leader_epoch);
 	if (found->epochs.max > 0) {

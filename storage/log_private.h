@@ -35,13 +35,13 @@
 
 struct hfb_io;
 
-#define HFB_PLANS 8u		/* segments open or ahead, power of two */
-#define HFB_WRITES_MAX 4u	/* in flight a log */
-#define HFB_MARKS 64u		/* batch boundaries remembered between written and received */
-#define HFB_RESERVE_BYTES (64u * HFB_KIB)	/* of the ring, for gap batches */
-#define HFB_WRITE_BYTES_MAX HFB_MIB
-#define HFB_CHECKPOINT_BYTES (64u * HFB_MIB)	/* of log between checkpoints */
-#define HFB_RETIRED_MAX 4u	/* files kept for recycling, a log */
+#define HFB_PLANS	     8u	 /* segments open or ahead, power of two */
+#define HFB_WRITES_MAX	     4u	 /* in flight a log */
+#define HFB_MARKS	     64u /* batch boundaries remembered between written and received */
+#define HFB_RESERVE_BYTES    (64u * HFB_KIB) /* of the ring, for gap batches */
+#define HFB_WRITE_BYTES_MAX  HFB_MIB
+#define HFB_CHECKPOINT_BYTES (64u * HFB_MIB) /* of log between checkpoints */
+#define HFB_RETIRED_MAX	     4u		     /* files kept for recycling, a log */
 
 /* A batch boundary. */
 struct hfb_boundary {
@@ -50,14 +50,14 @@ struct hfb_boundary {
 
 /* A segment that is in use, being made, or asked for. */
 struct hfb_plan {
-	uint64_t base, end;		/* positions; written before plan_tail is */
-	struct hfb_segment *segment;	/* helper -> core, release-stored */
-	struct hfb_segment *bound;	/* core: segment, once taken notice of */
-	struct hfb_boundary first;	/* core: its first batch */
+	uint64_t base, end;	     /* positions; written before plan_tail is */
+	struct hfb_segment *segment; /* helper -> core, release-stored */
+	struct hfb_segment *bound;   /* core: segment, once taken notice of */
+	struct hfb_boundary first;   /* core: its first batch */
 	uint64_t first_ns;
-	bool begun;			/* core: it has a first batch */
-	bool ended;			/* core: appends have moved on */
-	uint64_t end_offset, last_ns;	/* core: when ended */
+	bool begun;		      /* core: it has a first batch */
+	bool ended;		      /* core: appends have moved on */
+	uint64_t end_offset, last_ns; /* core: when ended */
 };
 
 enum hfb_write_state { HFB_WRITE_FREE, HFB_WRITE_WAITS, HFB_WRITE_FLIES, HFB_WRITE_DONE };
@@ -65,8 +65,8 @@ struct hfb_write {
 	struct hfb_log *log;
 	const uint8_t *memory;
 	uint64_t file_offset;
-	struct hfb_boundary mark;	/* last batch boundary at or below its end */
-	uint64_t end;			/* position its bytes end at */
+	struct hfb_boundary mark; /* last batch boundary at or below its end */
+	uint64_t end;		  /* position its bytes end at */
 	uint32_t bytes;
 	int fd, file_slot, buffer_slot;
 	enum hfb_write_state state;
@@ -79,7 +79,7 @@ struct hfb_snapshot {
 	uint64_t last_timestamp_ns;
 	uint32_t leader_epoch;
 	uint32_t ended;
-	uint32_t dedup_max, dedup_count;	/* more than max: too small, try again */
+	uint32_t dedup_max, dedup_count; /* more than max: too small, try again */
 	struct hfb_dedup_entry dedup[];
 };
 
@@ -88,20 +88,20 @@ struct hfb_snapshot {
 
 /* Bits of `asks`. */
 enum {
-	HFB_ASK_SEGMENT = 1u << 0,	/* plans to be made */
-	HFB_ASK_RING = 1u << 1,		/* of ring_wanted bytes */
-	HFB_ASK_SEAL = 1u << 2,		/* durable has passed a segment's end */
-	HFB_ASK_MEMORY = 1u << 3,	/* for a snapshot */
-	HFB_ASK_CHECKPOINT = 1u << 4,	/* save snapshot_full */
-	HFB_ASK_OPEN = 1u << 5,		/* files that reads wait for */
-	HFB_ASK_INDEX = 1u << 6,	/* look-ups would like it loaded */
-	HFB_ASK_LET_GO = 1u << 7,	/* detach: touch the log no more */
+	HFB_ASK_SEGMENT = 1u << 0,    /* plans to be made */
+	HFB_ASK_RING = 1u << 1,	      /* of ring_wanted bytes */
+	HFB_ASK_SEAL = 1u << 2,	      /* durable has passed a segment's end */
+	HFB_ASK_MEMORY = 1u << 3,     /* for a snapshot */
+	HFB_ASK_CHECKPOINT = 1u << 4, /* save snapshot_full */
+	HFB_ASK_OPEN = 1u << 5,	      /* files that reads wait for */
+	HFB_ASK_INDEX = 1u << 6,      /* look-ups would like it loaded */
+	HFB_ASK_LET_GO = 1u << 7,     /* detach: touch the log no more */
 };
 
 enum hfb_detach_step {
 	HFB_ATTACHED = 0,
-	HFB_DETACH_MARK,	/* append the end mark */
-	HFB_DETACH_DRAIN,	/* writes, and with an end mark all bytes durable */
+	HFB_DETACH_MARK,  /* append the end mark */
+	HFB_DETACH_DRAIN, /* writes, and with an end mark all bytes durable */
 	HFB_DETACH_CHECKPOINT,
 	HFB_DETACH_LET_GO,
 	HFB_DETACHED,
@@ -112,97 +112,99 @@ struct hfb_retired {
 	uint32_t generation;
 };
 
+/* Grouped by who writes, on lines of their own.
+ * NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct hfb_log {
 	/* Core, every batch. */
 	uint8_t *ring;
 	uint64_t ring_mask;
-	uint64_t limit;			/* a claim that ends here or below just fits */
-	uint64_t position, offset;	/* of the next batch */
-	uint64_t durable;		/* batch boundary */
+	uint64_t limit;		   /* a claim that ends here or below just fits */
+	uint64_t position, offset; /* of the next batch */
+	uint64_t durable;	   /* batch boundary */
 	uint64_t last_timestamp_ns;
-	uint64_t index_due;		/* position from which the next index entry is due */
-	uint32_t claim_bytes;		/* of the claim under way, 0 = none */
+	uint64_t index_due;   /* position from which the next index entry is due */
+	uint32_t claim_bytes; /* of the claim under way, 0 = none */
 	uint32_t batch_bytes_max;
 	uint32_t seed, leader_epoch;
-	bool active;			/* in the writer's list */
+	bool active; /* in the writer's list */
 	struct hfb_dedup dedup;
 	struct hfb_writer *writer;
 	struct hfb_positions *positions;
 
 	/* Core, every turn or write. */
 	struct hfb_ring *ring_now;
-	struct hfb_index *index;	/* of the segment appended to; NULL = being made */
-	uint64_t intent;		/* as published */
+	struct hfb_index *index; /* of the segment appended to; NULL = being made */
+	uint64_t intent;	 /* as published */
 	uint64_t durable_offset;
-	uint64_t published;		/* received, as published */
+	uint64_t published; /* received, as published */
 	uint64_t committed, committed_offset;
 	uint64_t start, start_offset;
-	uint64_t submitted;		/* bytes below are in a write */
-	uint64_t written;		/* contiguous bytes written, synced or not */
-	uint64_t synced;		/* contiguous bytes synced */
-	uint64_t flush_end;		/* bytes the flush under way syncs */
+	uint64_t submitted; /* bytes below are in a write */
+	uint64_t written;   /* contiguous bytes written, synced or not */
+	uint64_t synced;    /* contiguous bytes synced */
+	uint64_t flush_end; /* bytes the flush under way syncs */
 	struct hfb_boundary written_mark;
 	struct hfb_boundary submitted_mark;
-	struct hfb_boundary flush_mark;	/* what the flush under way makes durable */
+	struct hfb_boundary flush_mark; /* what the flush under way makes durable */
 	bool flush_armed;
-	bool group;			/* writes are plain, a flush follows */
-	bool advanced;			/* tell the caller at the end of this poll */
+	bool group;    /* writes are plain, a flush follows */
+	bool advanced; /* tell the caller at the end of this poll */
 	bool failed;
-	struct hfb_disk_errors errors;	/* core's, relaxed; `reads` released last */
 	bool epoch_started;
-	bool detach_clean;		/* with an end mark, all of it durable */
-	bool end_marked;		/* the last batch is an end mark */
+	bool detach_clean; /* with an end mark, all of it durable */
+	bool end_marked;   /* the last batch is an end mark */
 	bool let_go_asked;
 	enum hfb_stage commit_stage;
 	enum hfb_detach_step detach;
-	uint32_t active_at;		/* index in the writer's list */
+	struct hfb_disk_errors errors; /* core's, relaxed; `reads` released last */
+	uint32_t active_at;	       /* index in the writer's list */
 	uint32_t writes_head, writes_count;
-	uint32_t reads_count;		/* in flight or parked */
+	uint32_t reads_count;					/* in flight or parked */
 	uint32_t plan_head, plan_append, plan_write, plan_tail; /* tail release-stored */
 	uint32_t marks_count;
 	uint64_t ring_since_position, ring_since_ns;
-	uint64_t plan_trigger;		/* position from which the next segment is planned */
-	uint64_t checkpoint_position;	/* of the last one asked for */
+	uint64_t plan_trigger;	      /* position from which the next segment is planned */
+	uint64_t checkpoint_position; /* of the last one asked for */
 	bool checkpoint_due, memory_asked, checkpoint_under_way;
-	uint64_t checkpoint_tries;	/* of checkpoint_tried, as last seen */
-	struct hfb_snapshot *snapshot;	/* filled, waiting for durable */
+	uint64_t checkpoint_tries;     /* of checkpoint_tried, as last seen */
+	struct hfb_snapshot *snapshot; /* filled, waiting for durable */
 	struct hfb_plan plans[HFB_PLANS];
 	struct hfb_write writes[HFB_WRITES_MAX];
 	struct hfb_boundary marks[HFB_MARKS];
 
 	/* Core and helper. */
-	uint32_t asks;			/* HFB_ASK_* */
-	uint32_t mailed;		/* in the ring to the core */
-	uint64_t ring_wanted;		/* core -> helper */
-	uint32_t dedup_count;		/* core -> helper: entries a snapshot would have */
-	struct hfb_ring *ring_ready;	/* helper -> core */
+	uint32_t asks __attribute__((aligned(64))); /* HFB_ASK_* */
+	uint32_t mailed;			    /* in the ring to the core */
+	uint64_t ring_wanted;			    /* core -> helper */
+	uint32_t dedup_count;		      /* core -> helper: entries a snapshot would have */
+	struct hfb_ring *ring_ready;	      /* helper -> core */
 	struct hfb_snapshot *snapshot_memory; /* helper -> core */
 	struct hfb_snapshot *snapshot_full;   /* core -> helper */
-	uint64_t checkpoint_tried;	/* helper -> core: saves done or failed */
-	uint64_t retire_to, retire_offset; /* helper -> core: start moves here; offset first */
-	int32_t	 prepare_error;		/* helper -> core: why the next segment is not there, 0 = none */
-	uint32_t let_go;		/* helper -> core */
-	uint32_t index_wanted;		/* any -> helper: some segment's */
-	uint32_t attached;		/* core -> helper */
-	uint32_t detached;		/* core -> main */
+	uint64_t checkpoint_tried;	      /* helper -> core: saves done or failed */
+	uint64_t retire_to, retire_offset;    /* helper -> core: start moves here; offset first */
+	int32_t prepare_error; /* helper -> core: why the next segment is not there, 0 = none */
+	uint32_t let_go;       /* helper -> core */
+	uint32_t index_wanted; /* any -> helper: some segment's */
+	uint32_t attached;     /* core -> helper */
+	uint32_t detached;     /* core -> main */
 	struct hfb_table_slot table;
-	uint64_t retention_bytes, retention_ns;	/* main -> helper */
+	uint64_t retention_bytes, retention_ns; /* main -> helper */
 
 	/* Helper. */
-	uint32_t plan_made;		/* plans delivered */
+	uint32_t plan_made __attribute__((aligned(64))); /* plans delivered */
 	bool folder_made;
-	uint64_t retry_ns;		/* prepare again from then on, 0 = nothing to retry */
-	uint64_t checkpoint_start;	/* start_position of the checkpoint on disk */
+	uint64_t retry_ns;	   /* prepare again from then on, 0 = nothing to retry */
+	uint64_t checkpoint_start; /* start_position of the checkpoint on disk */
 	uint32_t retired_count;
 	struct hfb_retired retired[HFB_RETIRED_MAX];
-	struct hfb_segment **leaving;	/* dropped from the table, not yet recycled */
+	struct hfb_segment **leaving; /* dropped from the table, not yet recycled */
 	uint32_t leaving_count, leaving_max;
 	uint64_t trouble_count;
-	struct hfb_err trouble;		/* the last one; under the store's lock */
+	struct hfb_err trouble; /* the last one; under the store's lock */
 
 	/* Fixed while open. */
-	struct hfb_store *store;
-	struct hfb_ring *rings;		/* newest; helper adds, close frees */
+	struct hfb_store *store __attribute__((aligned(64)));
+	struct hfb_ring *rings; /* newest; helper adds, close frees */
 	struct hfb_epochs epochs;
 	uint32_t corrupt_count;
 	struct hfb_corrupt_range *corrupt;
@@ -210,7 +212,7 @@ struct hfb_log {
 	uint64_t ring_bytes_max, segment_bytes_max;
 	struct hfb_dedup_entry *recovered_dedup; /* until attached */
 	uint32_t recovered_dedup_count;
-	struct hfb_log *next;		/* the store's list, under its lock */
+	struct hfb_log *next; /* the store's list, under its lock */
 	void *user;
 	struct hfb_uuid topic_uuid;
 	uint32_t partition;

@@ -29,8 +29,7 @@ hfb_table_at(const struct hfb_table *table, uint64_t position)
 	int i = hfb_table_find(table, position);
 	struct hfb_segment *segment = i < 0 ? NULL : table->segments[i];
 
-	if (segment == NULL ||
-	    position - segment->base_position >= segment->capacity_bytes)
+	if (segment == NULL || position - segment->base_position >= segment->capacity_bytes)
 		return NULL;
 	return segment;
 }

@@ -23,14 +23,14 @@
 #include "segment.h"
 
 struct hfb_table {
-	struct hfb_table *replaced;	/* waiting to be freed */
+	struct hfb_table *replaced; /* waiting to be freed */
 	uint32_t count;
-	struct hfb_segment *segments[];	/* ascending by base */
+	struct hfb_segment *segments[]; /* ascending by base */
 };
 
 struct hfb_table_slot {
-	struct hfb_table *current;	/* never NULL once open; release-stored */
-	struct hfb_table *old;		/* changing thread's */
+	struct hfb_table *current; /* never NULL once open; release-stored */
+	struct hfb_table *old;	   /* changing thread's */
 	uint32_t inside;
 };
 

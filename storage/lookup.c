@@ -50,9 +50,9 @@ find(struct hfb_log *log, enum by by, uint64_t value, struct hfb_index_entry *re
 		uint32_t middle = low + (high - low) / 2;
 		const struct hfb_segment *s = table->segments[middle];
 
-		if (by == BY_OFFSET	? s->base_offset <= value :
-		    by == BY_POSITION	? s->base_position <= value :
-					  s->first_timestamp_ns < value)
+		if (by == BY_OFFSET	? s->base_offset <= value
+		    : by == BY_POSITION ? s->base_position <= value
+					: s->first_timestamp_ns < value)
 			low = middle + 1;
 		else
 			high = middle;
@@ -181,9 +181,8 @@ hfb_log_segment_open(struct hfb_log *log, uint64_t position, struct hfb_segment_
 		info.kind = segment->kind;
 	}
 	hfb_table_leave(&log->table);
-	if (segment == NULL ||
-	    hfb_segment_path(info.path, sizeof(info.path), log->folder, info.base_position,
-			     ".seg") < 0)
+	if (segment == NULL || hfb_segment_path(info.path, sizeof(info.path), log->folder,
+						info.base_position, ".seg") < 0)
 		return -ENODATA;
 	fd = hfb_env_open(log->store->env, info.path, O_RDONLY, 0);
 	if (fd < 0)

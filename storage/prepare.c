@@ -29,8 +29,8 @@ retired_discard(struct hfb_log *log)
 	char path[HFB_PATH_MAX];
 
 	for (uint32_t i = 0; i < log->retired_count; i++)
-		if (hfb_segment_path(path, sizeof(path), log->folder,
-				     log->retired[i].base_position, ".seg") == 0)
+		if (hfb_segment_path(path, sizeof(path), log->folder, log->retired[i].base_position,
+				     ".seg") == 0)
 			hfb_env_unlink(log->store->env, path);
 	log->retired_count = 0;
 }
@@ -107,7 +107,7 @@ hfb_prepare_ring(struct hfb_log *log)
 		.size = __atomic_load_n(&log->ring_wanted, __ATOMIC_RELAXED),
 		.generation = log->rings->generation + 1,
 		.hugepages = log->store->config.hugepages,
-		.populate = true,	/* by us, so that the core does not fault */
+		.populate = true, /* by us, so that the core does not fault */
 	};
 	struct hfb_ring *ring;
 	struct hfb_err err;

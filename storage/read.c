@@ -44,7 +44,7 @@ read_submit(struct hfb_writer *writer, struct hfb_read_op *op, int fd)
 	struct hfb_io_op io = {
 		.kind = HFB_IO_READ,
 		.fd = fd,
-		.file_slot = -1,	/* a slot may change hands before this is submitted */
+		.file_slot = -1, /* a slot may change hands before this is submitted */
 		.buffer_slot = -1,
 		.bytes = op->bytes,
 		.buffer = op->read->buffer,
@@ -163,7 +163,7 @@ hfb_read_unpark(struct hfb_writer *writer, struct hfb_log *log)
 		if (fd < 0 && error == 0)
 			continue;
 		if (fd >= 0 && !read_submit(writer, op, fd)) {
-			writer->unpark_again = true;	/* the queue is full: next turn */
+			writer->unpark_again = true; /* the queue is full: next turn */
 			continue;
 		}
 		op->parked = false;

@@ -64,7 +64,8 @@ hfb_retention_memory(struct hfb_log *log)
 		s->dedup_max = max;
 	}
 	/* pairs with the acquire in log_checkpoint() */
-	__atomic_store_n(&log->snapshot_memory, s != NULL ? s : HFB_SNAPSHOT_NONE, __ATOMIC_RELEASE);
+	__atomic_store_n(&log->snapshot_memory, s != NULL ? s : HFB_SNAPSHOT_NONE,
+			 __ATOMIC_RELEASE);
 	hfb_helper_mail(log);
 }
 
@@ -81,7 +82,7 @@ hfb_retention_checkpoint(struct hfb_log *log)
 
 	if (s == NULL)
 		return;
-	if (s->dedup_count > s->dedup_max)	/* too small, and not filled */
+	if (s->dedup_count > s->dedup_max) /* too small, and not filled */
 		goto out;
 	i = hfb_table_find(table, s->position);
 	if (i >= 0)
@@ -128,7 +129,7 @@ hfb_retention_checkpoint(struct hfb_log *log)
 	       c.epochs[c.epochs_count].leader_epoch <= s->leader_epoch)
 		c.epochs_count++;
 	if (hfb_checkpoint_save(log->store->env, log->folder, &c, &err) < 0)
-		hfb_helper_trouble(log, &err);	/* the one before still stands */
+		hfb_helper_trouble(log, &err); /* the one before still stands */
 	else
 		log->checkpoint_start = s->start_position;
 out:
@@ -212,7 +213,8 @@ hfb_retention_indexes(struct hfb_log *log)
 			continue;
 		if (hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") < 0)
 			continue;
-		if (hfb_index_load(log->store->env, path, s->base_position, &index, NULL, &err) < 0) {
+		if (hfb_index_load(log->store->env, path, s->base_position, &index, NULL, &err) <
+		    0) {
 			hfb_helper_trouble(log, &err);
 			continue;
 		}
@@ -284,7 +286,8 @@ segment_gone(struct hfb_log *log, struct hfb_segment *s)
 	if (hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") == 0)
 		hfb_env_unlink(env, path);
 	if (log->retired_count < HFB_RETIRED_MAX &&
-	    s->capacity_bytes == __atomic_load_n(&log->positions->segment_bytes, __ATOMIC_RELAXED)) {
+	    s->capacity_bytes ==
+		    __atomic_load_n(&log->positions->segment_bytes, __ATOMIC_RELAXED)) {
 		struct hfb_retired *r = &log->retired[log->retired_count++];
 
 		r->base_position = s->base_position;

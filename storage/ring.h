@@ -23,18 +23,18 @@
 
 struct hfb_ring {
 	uint8_t *bytes;
-	uint64_t size;		/* power of two */
-	int	 fd;
-	uint32_t generation;	/* of this log's rings, from 1 */
-	int	 buffer_slot;	/* registered with the core's queue, -1 = not; the core's */
-	bool	 huge;		/* hugetlb pages */
+	uint64_t size; /* power of two */
+	int fd;
+	uint32_t generation;	   /* of this log's rings, from 1 */
+	int buffer_slot;	   /* registered with the core's queue, -1 = not; the core's */
+	bool huge;		   /* hugetlb pages */
 	struct hfb_ring *previous; /* kept mapped: writes and peeks may still be in it */
 };
 
 struct hfb_ring_config {
-	uint64_t size;		/* power of two, HFB_RING_BYTES_MIN..MAX */
+	uint64_t size; /* power of two, HFB_RING_BYTES_MIN..MAX */
 	uint32_t generation;
-	bool hugepages;		/* try; plain pages when refused */
+	bool hugepages; /* try; plain pages when refused */
 	bool populate;
 };
 

@@ -207,8 +207,8 @@ segment_make(const struct hfb_segment_place *place, const char *old_path, uint64
 		hfb_env_unlink(place->env, temporary);
 		hfb_env_unlink(place->env, path);
 		return hfb_err_set(err, r, "%s: %s%s", path, strerror(-r),
-				   r == -ENOSPC || r == -EDQUOT ?
-					   ", see retention and segment size" : "");
+				   r == -ENOSPC || r == -EDQUOT ? ", see retention and segment size"
+								: "");
 	}
 	*ret_segment = segment;
 	return 0;

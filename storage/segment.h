@@ -30,39 +30,39 @@
 struct hfb_env;
 
 #define HFB_BLOCK_BYTES 4096u
-#define HFB_ZEROS_BYTES HFB_MIB	/* written at once when a file is made */
-#define HFB_PATH_MAX 4096u
+#define HFB_ZEROS_BYTES HFB_MIB /* written at once when a file is made */
+#define HFB_PATH_MAX	4096u
 
 struct hfb_segment {
 	uint64_t base_position, capacity_bytes;
 	uint32_t kind, generation;
 	/* any thread; helper and owner core agree through `reads`, see log_table.h */
-	int	 fd;			/* read and write, -1 = not open */
-	uint32_t reads;			/* in flight on fd; the core's */
-	uint32_t open_wanted;		/* core -> helper */
-	int32_t	 open_error;		/* helper -> core, 0 = none */
-	uint32_t index_wanted;		/* any -> helper */
-	struct hfb_index *index;	/* release-stored; NULL = not loaded */
-	bool	 direct;		/* opened O_DIRECT */
-	bool	 sealed;		/* helper's: all of it durable */
-	bool	 index_saved;		/* helper's */
-	uint64_t used_ns;		/* helper's: when fd was last seen in use */
+	int fd;			 /* read and write, -1 = not open */
+	uint32_t reads;		 /* in flight on fd; the core's */
+	uint32_t open_wanted;	 /* core -> helper */
+	int32_t open_error;	 /* helper -> core, 0 = none */
+	uint32_t index_wanted;	 /* any -> helper */
+	struct hfb_index *index; /* release-stored; NULL = not loaded */
+	bool direct;		 /* opened O_DIRECT */
+	bool sealed;		 /* helper's: all of it durable */
+	bool index_saved;	 /* helper's */
+	uint64_t used_ns;	 /* helper's: when fd was last seen in use */
 	/* written by the core, any thread reads after `begun` */
 	uint64_t base_offset, first_timestamp_ns;
-	uint64_t end_offset, last_timestamp_ns;	/* once appends have moved on */
-	uint32_t begun;			/* release-stored: holds a batch */
-	int	 file_slot;		/* the core's; -1 = not registered */
+	uint64_t end_offset, last_timestamp_ns; /* once appends have moved on */
+	uint32_t begun;				/* release-stored: holds a batch */
+	int file_slot;				/* the core's; -1 = not registered */
 };
 
 /* Where a partition's files are. */
 struct hfb_segment_place {
 	struct hfb_env *env;
-	const char *folder;		/* of the partition */
-	const char *data_dir;		/* above it; up to it parents are made and synced */
+	const char *folder;   /* of the partition */
+	const char *data_dir; /* above it; up to it parents are made and synced */
 	struct hfb_uuid topic;
 	uint32_t partition;
-	const uint8_t *zeros;		/* HFB_ZEROS_BYTES, aligned to a block */
-	uint8_t *block;			/* HFB_BLOCK_BYTES, aligned; scratch */
+	const uint8_t *zeros; /* HFB_ZEROS_BYTES, aligned to a block */
+	uint8_t *block;	      /* HFB_BLOCK_BYTES, aligned; scratch */
 };
 
 /* "<folder>/<20 digits><suffix>" */

@@ -18,17 +18,17 @@
 #include "units.h"
 #include "uuid.h"
 
-#define RING_DEFAULT (16u * HFB_MIB)
-#define SEGMENT_DEFAULT (64u * HFB_MIB)
+#define RING_DEFAULT		(16u * HFB_MIB)
+#define SEGMENT_DEFAULT		(64u * HFB_MIB)
 #define DEDUP_WINDOW_DEFAULT_NS 3600000000000ull
 
-#define EPOCH_STEP 4096u
-#define EPOCH_MAGIC 0x00314f5045424648ull	/* "HFBEPO1\0" */
+#define EPOCH_STEP  4096u
+#define EPOCH_MAGIC 0x00314f5045424648ull /* "HFBEPO1\0" */
 struct epoch_file {
 	uint64_t magic;
 	uint32_t version, incompatible;
 	uint32_t leader_epoch;
-	uint32_t crc;			/* crc32c of the bytes before it */
+	uint32_t crc; /* crc32c of the bytes before it */
 };
 
 static int
@@ -45,8 +45,10 @@ sync_choose(struct hfb_store *store, struct hfb_err *err)
 		return 0;
 	case HFB_SYNC_FDATASYNC:
 		if (!store->flush_covers)
-			return hfb_err_set(err, -EINVAL, "%s: sync mode fdatasync is for ext4 and xfs"
-					   " only, use auto or dsync", store->data_dir);
+			return hfb_err_set(err, -EINVAL,
+					   "%s: sync mode fdatasync is for ext4 and xfs"
+					   " only, use auto or dsync",
+					   store->data_dir);
 		store->group_always = true;
 		return 0;
 	case HFB_SYNC_AUTO:
@@ -146,9 +148,10 @@ hfb_store_open(const struct hfb_store_config *config, struct hfb_env *env,
 	}
 	r = hfb_env_lock(store->env, store->lock_fd);
 	if (r < 0) {
-		hfb_err_set(err, r, r == -EBUSY ? "%s: another hfbusd uses this data folder, stop it"
-						  " or choose another by --data" :
-						  "%s: cannot be locked",
+		hfb_err_set(err, r,
+			    r == -EBUSY ? "%s: another hfbusd uses this data folder, stop it"
+					  " or choose another by --data"
+					: "%s: cannot be locked",
 			    store->data_dir);
 		goto fail;
 	}
@@ -323,8 +326,10 @@ hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_e
 	if (r == -ENOENT || r == -EBADMSG) {
 		/* Lost or damaged: the logs know. An epoch must never be used twice. */
 		if (r == -EBADMSG)
-			snprintf(store->note, sizeof(store->note), "%s: damaged; the leader epoch is"
-				 " taken from the logs", path);
+			snprintf(store->note, sizeof(store->note),
+				 "%s: damaged; the leader epoch is"
+				 " taken from the logs",
+				 path);
 		r = hfb_store_scan(store, epoch_of_partition, &search, err);
 		if (r == 0)
 			r = search.error;

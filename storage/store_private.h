@@ -23,31 +23,31 @@
 
 struct hfb_writer;
 
-#define HFB_RETRY_NS 100000000ull	/* a full disk is tried again after this */
-#define HFB_ROUND_NS 1000000000ull	/* retention, idle files */
-#define HFB_FILE_IDLE_NS 30000000000ull	/* a sealed segment's file is closed after this */
+#define HFB_RETRY_NS	 100000000ull	/* a full disk is tried again after this */
+#define HFB_ROUND_NS	 1000000000ull	/* retention, idle files */
+#define HFB_FILE_IDLE_NS 30000000000ull /* a sealed segment's file is closed after this */
 
 struct hfb_store {
 	struct hfb_env *env;
 	char *data_dir;
 	struct hfb_store_config config;
 	int lock_fd;
-	bool synced;		/* all of it is durable, and nobody has written since: recover.h */
-	bool flush_covers;	/* one flush makes all O_DIRECT overwrites durable here */
-	bool group_always;	/* plain writes and flushes even for few logs, as configured */
+	bool synced;	   /* all of it is durable, and nobody has written since: recover.h */
+	bool flush_covers; /* one flush makes all O_DIRECT overwrites durable here */
+	bool group_always; /* plain writes and flushes even for few logs, as configured */
 	pthread_mutex_t lock;
-	struct hfb_log *logs;		/* under lock */
-	struct hfb_writer *writers;	/* under lock */
+	struct hfb_log *logs;	    /* under lock */
+	struct hfb_writer *writers; /* under lock */
 	/* helper */
 	pthread_t thread;
 	bool running;
 	uint32_t stop;
 	int wake_fd;
-	uint64_t round_ns;		/* next retention round */
-	uint32_t retries;		/* logs with something to try again */
-	uint8_t *zeros;			/* HFB_ZEROS_BYTES */
-	uint8_t *block;			/* HFB_BLOCK_BYTES */
-	char note[HFB_PATH_MAX + 80];	/* hfb_store_note() */
+	uint64_t round_ns;	      /* next retention round */
+	uint32_t retries;	      /* logs with something to try again */
+	uint8_t *zeros;		      /* HFB_ZEROS_BYTES */
+	uint8_t *block;		      /* HFB_BLOCK_BYTES */
+	char note[HFB_PATH_MAX + 80]; /* hfb_store_note() */
 };
 
 /* Any thread: there is something for the helper. */

@@ -22,7 +22,7 @@
 #include "writer_private.h"
 
 #define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
-#define BLOCK_UP(x) BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
+#define BLOCK_UP(x)   BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
 
 /* While a write is in flight the next one waits until it is worth its while. */
 #define PIPELINE_BYTES (128u * HFB_KIB)
@@ -110,7 +110,7 @@ write_submit(struct hfb_writer *writer, struct hfb_write *w)
 	};
 
 #ifdef HFB_BUG_ACK_BEFORE_SYNC
-	op.flags = 0;	/* tests only: completion of an unsynced write counts as durable */
+	op.flags = 0; /* tests only: completion of an unsynced write counts as durable */
 #endif
 	if (!hfb_env_io_prepare(writer->io, &op)) {
 		w->state = HFB_WRITE_WAITS;
@@ -132,7 +132,7 @@ file_register(struct hfb_writer *writer, struct hfb_segment *segment)
 		return;
 	slot = writer->files.free[writer->files.free_count - 1];
 	if (hfb_env_io_file(writer->io, slot, segment->fd) < 0) {
-		writer->files.free_count = 0;	/* refused once, refused always */
+		writer->files.free_count = 0; /* refused once, refused always */
 		writer->stats.unregistered++;
 		return;
 	}
@@ -305,8 +305,11 @@ flush_wanted(const struct hfb_log *log)
 void
 hfb_write_flush_start(struct hfb_writer *writer)
 {
-	struct hfb_io_op op = { .kind = HFB_IO_FLUSH, .fd = -1, .file_slot = -1,
-				.buffer_slot = -1, .user_data = HFB_OP_FLUSH };
+	struct hfb_io_op op = { .kind = HFB_IO_FLUSH,
+				.fd = -1,
+				.file_slot = -1,
+				.buffer_slot = -1,
+				.user_data = HFB_OP_FLUSH };
 	uint32_t waiting = 0, flying = 0;
 
 	if (writer->flush_in_flight)
@@ -319,7 +322,8 @@ hfb_write_flush_start(struct hfb_writer *writer)
 			waiting++;
 			if (op.fd < 0)
 				op.fd = hfb_log_plan((struct hfb_log *)(uintptr_t)log,
-						     log->plan_head)->bound->fd;
+						     log->plan_head)
+						->bound->fd;
 		}
 	}
 	/*

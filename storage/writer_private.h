@@ -15,25 +15,25 @@
 #include "spsc.h"
 #include "writer.h"
 
-#define HFB_READS_MAX 64u		/* in flight or waiting for a file, a core */
-#define HFB_FILE_SLOTS 256u		/* registered files */
-#define HFB_BUFFER_SLOTS 64u		/* registered rings */
-#define HFB_QUEUE_DEPTH 64u
+#define HFB_READS_MAX	 64u  /* in flight or waiting for a file, a core */
+#define HFB_FILE_SLOTS	 256u /* registered files */
+#define HFB_BUFFER_SLOTS 64u  /* registered rings */
+#define HFB_QUEUE_DEPTH	 64u
 
 /* The low bits of an operation's user data. */
 #define HFB_OP_WRITE 0u
-#define HFB_OP_READ 1u
+#define HFB_OP_READ  1u
 #define HFB_OP_FLUSH 2u
-#define HFB_OP_MASK 7u
+#define HFB_OP_MASK  7u
 
 struct hfb_read_op {
-	struct hfb_read *read;		/* NULL = free */
+	struct hfb_read *read; /* NULL = free */
 	struct hfb_log *log;
 	struct hfb_segment *segment;
-	uint64_t aligned;		/* position of the buffer's first byte */
-	uint64_t limit;			/* valid bytes end here */
+	uint64_t aligned; /* position of the buffer's first byte */
+	uint64_t limit;	  /* valid bytes end here */
 	uint32_t bytes;
-	bool parked;			/* its file is being opened */
+	bool parked; /* its file is being opened */
 } __attribute__((aligned(8)));
 
 struct hfb_slots {
@@ -47,9 +47,9 @@ struct hfb_writer {
 	uint64_t now_ns;
 	uint64_t yield_tsc, yielded_tsc;
 	uint32_t active_count, logs_count, logs_max;
-	uint32_t in_flight;		/* operations */
+	uint32_t in_flight; /* operations */
 	uint32_t parked_count;
-	bool unpark_again;		/* a parked read found the queue full */
+	bool unpark_again; /* a parked read found the queue full */
 	bool enabled, isolated;
 	bool wake_helper;
 	bool flush_in_flight;
@@ -61,9 +61,9 @@ struct hfb_writer {
 	struct hfb_slots files, buffers;
 	struct hfb_writer_stats stats;
 	struct hfb_read_op reads[HFB_READS_MAX];
-	struct hfb_spsc *to_helper;	/* struct hfb_log * */
+	struct hfb_spsc *to_helper; /* struct hfb_log * */
 	struct hfb_spsc *from_helper;
-	struct hfb_writer *next;	/* the store's list, under its lock */
+	struct hfb_writer *next; /* the store's list, under its lock */
 	struct hfb_log *active[];
 };
 

@@ -17,7 +17,7 @@ struct fault_io {
 		enum hfb_io_kind kind;
 		bool used, cut;
 	} ops[OPS_MAX];
-	struct hfb_io_done flush;	/* held back */
+	struct hfb_io_done flush; /* held back */
 };
 
 static struct hfb_env *
@@ -236,8 +236,9 @@ f_io_prepare(struct hfb_io *io, const struct hfb_io_op *op)
 {
 	struct fault_io *f = io_of(io);
 	struct hfb_io_op copy = *op;
-	uint32_t *refuse = op->kind == HFB_IO_WRITE ? &fault_env.refuse_writes :
-			   op->kind == HFB_IO_READ  ? &fault_env.refuse_reads : NULL;
+	uint32_t *refuse = op->kind == HFB_IO_WRITE  ? &fault_env.refuse_writes
+			   : op->kind == HFB_IO_READ ? &fault_env.refuse_reads
+						     : NULL;
 	uint32_t i = 0;
 
 	if (refuse != NULL && *refuse > 0) {

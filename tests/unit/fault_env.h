@@ -19,20 +19,20 @@
 struct fault_env {
 	struct hfb_env env;
 	/* synchronous calls */
-	uint64_t calls;			/* fallible ones so far */
-	int64_t fail_at;		/* counts down, fails at 0; -1 = never */
+	uint64_t calls;	 /* fallible ones so far */
+	int64_t fail_at; /* counts down, fails at 0; -1 = never */
 	int fail_code;
 	bool fired;
-	bool no_space;			/* allocate and growing fail with -ENOSPC */
-	int open_files;			/* opened and not closed */
+	bool no_space;	/* allocate and growing fail with -ENOSPC */
+	int open_files; /* opened and not closed */
 	/* asynchronous completions, from now on */
-	int write_error, flush_error, read_error;	/* 0 = as it came */
-	uint32_t short_write_bytes;	/* the next write ends after so many; then 0 */
+	int write_error, flush_error, read_error; /* 0 = as it came */
+	uint32_t short_write_bytes;		  /* the next write ends after so many; then 0 */
 	uint32_t plain_writes, dsync_writes, flushes;
-	bool hold;			/* completions are not handed out */
-	bool hold_flushes;		/* those of flushes alone */
-	bool flush_held;		/* one has come and is held back */
-	uint32_t reap_max;		/* at most so many a call; 0 = as they come */
+	bool hold;			      /* completions are not handed out */
+	bool hold_flushes;		      /* those of flushes alone */
+	bool flush_held;		      /* one has come and is held back */
+	uint32_t reap_max;		      /* at most so many a call; 0 = as they come */
 	uint32_t refuse_writes, refuse_reads; /* the next so many find the queue full */
 };
 extern struct fault_env fault_env;

@@ -37,8 +37,9 @@ log_open(struct rig *rig)
 		.helper_cpu = -1,
 		.helper_manual = !c->helper_thread,
 	};
-	struct hfb_writer_config writer = { .logs_max = 4, .producers_max = 1024,
-					    .advanced = advanced, .arg = rig };
+	struct hfb_writer_config writer = {
+		.logs_max = 4, .producers_max = 1024, .advanced = advanced, .arg = rig
+	};
 	struct hfb_log_config log = {
 		.topic = "rig",
 		.topic_uuid = rig->topic,
@@ -190,7 +191,8 @@ rig_payload(uint64_t number, uint8_t *to, uint32_t bytes)
 	uint64_t x = number * 0x9e3779b97f4a7c15ull;
 	/* one record, whose time is the number */
 	struct hfb_record record = { .value_size = bytes - HFB_RECORD_HEADER_BYTES,
-				     .key_size = HFB_KEY_NULL, .event_time_ns = (int64_t)number };
+				     .key_size = HFB_KEY_NULL,
+				     .event_time_ns = (int64_t)number };
 	uint64_t words[2];
 
 	memcpy(words, &record, sizeof(words));
@@ -309,15 +311,17 @@ rig_check(struct rig *rig)
 		size = info.base_position + info.capacity_bytes;
 		size = (size < end ? size : end) - position;
 		bytes = malloc(size);
-		if (pread(fd, bytes, size, (off_t)(HFB_SEGMENT_HEADER_BYTES + position -
-						   info.base_position)) != (ssize_t)size)
+		if (pread(fd, bytes, size,
+			  (off_t)(HFB_SEGMENT_HEADER_BYTES + position - info.base_position)) !=
+		    (ssize_t)size)
 			fprintf(stderr, "short segment\n");
 		hfb_env_close(rig->config.env != NULL ? rig->config.env : hfb_env_real(), fd);
 		hfb_walk_init(&walk, seed, position, bytes, size);
 		while ((fault = hfb_walk_next(&walk, HFB_CHECK_ALL, &view)) == HFB_FAULT_NONE) {
 			if (!batch_check(&view, &number) ||
 			    (offset != UINT64_MAX && view.header.base_offset != offset)) {
-				fprintf(stderr, "at %" PRIu64 ": offset %" PRIu64 ", not %" PRIu64 "\n",
+				fprintf(stderr,
+					"at %" PRIu64 ": offset %" PRIu64 ", not %" PRIu64 "\n",
 					view.position, view.header.base_offset, offset);
 				free(bytes);
 				return -1;
@@ -327,8 +331,8 @@ rig_check(struct rig *rig)
 		}
 		free(bytes);
 		if (fault != HFB_FAULT_END) {
-			fprintf(stderr, "at %" PRIu64 " of %" PRIu64 "..%" PRIu64 ": %s\n", walk.position,
-				position, end, hfb_fault_name(fault));
+			fprintf(stderr, "at %" PRIu64 " of %" PRIu64 "..%" PRIu64 ": %s\n",
+				walk.position, position, end, hfb_fault_name(fault));
 			return -1;
 		}
 		position += size;

@@ -25,14 +25,14 @@
 #include "writer.h"
 
 struct rig_config {
-	struct hfb_env *env;		/* NULL = the real one */
-	const char *data_dir;		/* NULL = a new one */
+	struct hfb_env *env;  /* NULL = the real one */
+	const char *data_dir; /* NULL = a new one */
 	uint64_t ring_bytes_max, segment_bytes_max;
 	uint64_t retention_bytes, retention_ns;
-	enum hfb_stage commit_stage;	/* RECEIVED when 0 */
+	enum hfb_stage commit_stage; /* RECEIVED when 0 */
 	enum hfb_sync_mode sync;
 	enum hfb_tail_mode tail;
-	bool helper_thread;		/* else rig_poll() is the helper as well */
+	bool helper_thread; /* else rig_poll() is the helper as well */
 };
 
 struct rig {
@@ -45,8 +45,8 @@ struct rig {
 	struct hfb_log *log;
 	struct hfb_log_report report;
 	struct hfb_err err;
-	uint64_t batches;		/* appended so far, all runs */
-	uint64_t advanced;		/* callbacks */
+	uint64_t batches;  /* appended so far, all runs */
+	uint64_t advanced; /* callbacks */
 	uint32_t epoch;
 };
 
@@ -54,7 +54,7 @@ struct rig {
 int rig_open(struct rig *rig, const char *name, const struct rig_config *config);
 /* False: it does not let go (checked by the caller). */
 bool rig_detach(struct rig *rig, bool end_mark);
-void rig_close(struct rig *rig);	/* after a detach or as a crash would */
+void rig_close(struct rig *rig); /* after a detach or as a crash would */
 int rig_reopen(struct rig *rig, bool clean);
 /* Leave all as it is and start anew, as after SIGKILL. Not with a helper thread. */
 int rig_crash(struct rig *rig);

@@ -19,7 +19,7 @@
 #include "hfb_test_main.h"
 #include "log_rig.h"
 
-#define MIB (1u << 20)
+#define MIB	  (1u << 20)
 #define STEPS_MAX 2000
 
 static void
@@ -33,7 +33,8 @@ pause_ms(int ms)
 static void
 test_opening_survives_each_single_fault(void)
 {
-	struct rig_config config = { .env = fault_env_reset(), .ring_bytes_max = MIB,
+	struct rig_config config = { .env = fault_env_reset(),
+				     .ring_bytes_max = MIB,
 				     .segment_bytes_max = MIB };
 	bool spent = true;
 	struct rig rig;
@@ -83,8 +84,10 @@ test_preparing_survives_each_single_fault(void)
 	int step;
 
 	for (step = 0; spent && step < STEPS_MAX; step++) {
-		struct rig_config config = { .env = fault_env_reset(), .ring_bytes_max = MIB,
-					     .segment_bytes_max = MIB, .retention_bytes = 2 * MIB };
+		struct rig_config config = { .env = fault_env_reset(),
+					     .ring_bytes_max = MIB,
+					     .segment_bytes_max = MIB,
+					     .retention_bytes = 2 * MIB };
 		char name[64];
 		struct rig rig;
 
@@ -114,7 +117,8 @@ test_preparing_survives_each_single_fault(void)
 static void
 failed_case(const char *name, enum hfb_sync_mode sync, int write_error, int flush_error)
 {
-	struct rig_config config = { .env = fault_env_reset(), .sync = sync,
+	struct rig_config config = { .env = fault_env_reset(),
+				     .sync = sync,
 				     .commit_stage = HFB_STAGE_DURABLE };
 	uint64_t durable, offset, bytes = 0;
 	struct rig rig;
@@ -136,7 +140,7 @@ failed_case(const char *name, enum hfb_sync_mode sync, int write_error, int flus
 	for (int i = 0; i < 10000 && rig.positions->state != HFB_PARTITION_FAILED; i++) {
 		rig_poll(&rig);
 		if (i > 1000)
-			pause_ms(1);	/* a disk that others keep busy */
+			pause_ms(1); /* a disk that others keep busy */
 	}
 	CU_ASSERT_EQUAL(rig.positions->state, HFB_PARTITION_FAILED);
 	/* the cause is gone, and still it is final */
@@ -175,7 +179,8 @@ test_a_failed_sync_is_final(void)
 {
 	struct hfb_env_device device = { 0 };
 
-	if (hfb_env_device(hfb_env_real(), hfb_test_folder(), &device) < 0 || !device.flush_covers) {
+	if (hfb_env_device(hfb_env_real(), hfb_test_folder(), &device) < 0 ||
+	    !device.flush_covers) {
 		printf("(neither ext4 nor xfs: the group's flush is not used here) ");
 		failed_case("sync-eio", HFB_SYNC_DSYNC, -EIO, 0);
 		return;
@@ -207,8 +212,10 @@ test_a_short_write_is_finished_once(void)
 static void
 test_a_full_disk_refuses_and_resumes(void)
 {
-	struct rig_config config = { .env = fault_env_reset(), .ring_bytes_max = 4 * MIB,
-				     .segment_bytes_max = MIB, .commit_stage = HFB_STAGE_DURABLE };
+	struct rig_config config = { .env = fault_env_reset(),
+				     .ring_bytes_max = 4 * MIB,
+				     .segment_bytes_max = MIB,
+				     .commit_stage = HFB_STAGE_DURABLE };
 	enum hfb_log_refusal why = HFB_LOG_OK;
 	uint64_t until, appended;
 	struct hfb_err trouble;
@@ -266,7 +273,8 @@ test_a_full_disk_refuses_and_resumes(void)
 static void
 test_a_ring_full_for_want_of_a_segment_says_so(void)
 {
-	struct rig_config config = { .env = fault_env_reset(), .ring_bytes_max = MIB,
+	struct rig_config config = { .env = fault_env_reset(),
+				     .ring_bytes_max = MIB,
 				     .segment_bytes_max = MIB,
 				     .commit_stage = HFB_STAGE_DURABLE };
 	enum hfb_log_refusal why = HFB_LOG_OK;
@@ -330,7 +338,8 @@ main(void)
 {
 	CU_TestInfo tests[] = {
 		{ "opening survives each single fault", test_opening_survives_each_single_fault },
-		{ "preparing survives each single fault", test_preparing_survives_each_single_fault },
+		{ "preparing survives each single fault",
+		  test_preparing_survives_each_single_fault },
 		{ "a failed write is final", test_a_failed_write_is_final },
 		{ "a failed sync is final", test_a_failed_sync_is_final },
 		{ "a short write is finished once", test_a_short_write_is_finished_once },

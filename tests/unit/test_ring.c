@@ -71,7 +71,7 @@ test_the_ones_before_go_with_it(void)
 
 	CU_ASSERT_EQUAL_FATAL(hfb_ring_create(&config, &first, &err), 0);
 	config.size *= 4;
-	config.hugepages = true;	/* with or without any */
+	config.hugepages = true; /* with or without any */
 	CU_ASSERT_EQUAL_FATAL(hfb_ring_create(&config, &second, &err), 0);
 	second->previous = first;
 	fd = first->fd;
@@ -101,7 +101,7 @@ test_each_refused_call_leaves_nothing(void)
 		hfb_ring_destroy(ring);
 		after = dup(0);
 		close(after);
-		CU_ASSERT_EQUAL(after, before);	/* the same lowest free descriptor */
+		CU_ASSERT_EQUAL(after, before); /* the same lowest free descriptor */
 	}
 	CU_ASSERT_TRUE(step > 5);
 	CU_ASSERT_FALSE(spent);

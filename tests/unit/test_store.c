@@ -110,7 +110,8 @@ found_one(void *arg, const char *topic, struct hfb_uuid uuid, uint32_t partition
 static bool
 append(struct hfb_log *log, uint32_t number)
 {
-	struct hfb_batch_meta meta = { .size = 64 + 128, .count = 1,
+	struct hfb_batch_meta meta = { .size = 64 + 128,
+				       .count = 1,
 				       .timestamp_ns = hfb_clock_now_ns() };
 	struct hfb_appended appended;
 	enum hfb_log_refusal why;
@@ -170,11 +171,14 @@ test_many_logs_in_one_writer(void)
 		CU_ASSERT_EQUAL_FATAL(hfb_store_epoch_begin(store, &epoch, &err), 0);
 		CU_ASSERT_EQUAL_FATAL(hfb_writer_create(store, &writer_config, &writer, &err), 0);
 		for (uint32_t i = 0; i < LOGS; i++) {
-			struct hfb_log_config log = { .topic = "many", .topic_uuid.bytes[0] = 7,
-						      .partition = i, .leader_epoch = epoch,
+			struct hfb_log_config log = { .topic = "many",
+						      .topic_uuid.bytes[0] = 7,
+						      .partition = i,
+						      .leader_epoch = epoch,
 						      .positions = &positions[i] };
 
-			CU_ASSERT_EQUAL_FATAL(hfb_log_open(store, &log, &logs[i], &report, &err), 0);
+			CU_ASSERT_EQUAL_FATAL(hfb_log_open(store, &log, &logs[i], &report, &err),
+					      0);
 			CU_ASSERT_EQUAL(report.end_offset, run * 20);
 			CU_ASSERT_EQUAL(report.clean, run > 0);
 			hfb_writer_attach(writer, logs[i]);
@@ -183,7 +187,8 @@ test_many_logs_in_one_writer(void)
 		if (run == 0) {
 			const struct hfb_writer_stats *stats = hfb_writer_stats(writer);
 
-			printf("(%" PRIu64 " writes, %" PRIu64 " flushes) ", stats->writes, stats->syncs);
+			printf("(%" PRIu64 " writes, %" PRIu64 " flushes) ", stats->writes,
+			       stats->syncs);
 		}
 		for (uint32_t i = 0; i < LOGS; i++)
 			hfb_writer_detach(writer, logs[i], true);

@@ -61,7 +61,8 @@ append_many(struct rig *rig, uint32_t n, uint32_t payload_max)
 static void
 test_bytes_come_back_over_many_segments(void)
 {
-	struct rig_config config = { .ring_bytes_max = MIB, .segment_bytes_max = MIB,
+	struct rig_config config = { .ring_bytes_max = MIB,
+				     .segment_bytes_max = MIB,
 				     .commit_stage = HFB_STAGE_DURABLE };
 	struct rig rig;
 
@@ -130,8 +131,8 @@ tail_check(struct rig *rig)
 		return;
 	fd = hfb_log_segment_open(rig->log, from, &info);
 	CU_ASSERT_TRUE_FATAL(fd >= 0);
-	CU_ASSERT_EQUAL(pread(fd, block, sizeof(block),
-			      (off_t)(4096 + from - info.base_position)), 4096);
+	CU_ASSERT_EQUAL(pread(fd, block, sizeof(block), (off_t)(4096 + from - info.base_position)),
+			4096);
 	close(fd);
 	for (uint64_t i = end - from; i < 4096; i++)
 		clean |= block[i];
@@ -164,7 +165,8 @@ test_the_tail_is_written_again_as_it_fills(void)
 static void
 test_a_padded_tail_is_written_once(void)
 {
-	struct rig_config config = { .ring_bytes_max = MIB, .segment_bytes_max = MIB,
+	struct rig_config config = { .ring_bytes_max = MIB,
+				     .segment_bytes_max = MIB,
 				     .tail = HFB_TAIL_PAD };
 	uint64_t bytes = 0;
 	struct rig rig;
@@ -290,7 +292,8 @@ test_commit_at_received_and_at_durable(void)
 		uint64_t bytes = 0;
 		struct rig rig;
 
-		CU_ASSERT_EQUAL_FATAL(rig_open(&rig, stage == 0 ? "received" : "durable", &config), 0);
+		CU_ASSERT_EQUAL_FATAL(rig_open(&rig, stage == 0 ? "received" : "durable", &config),
+				      0);
 		CU_ASSERT_TRUE(rig_append(&rig, 16));
 		/* the core alone: no helper, so no file yet */
 		hfb_writer_poll(rig.writer, hfb_clock_now_ns());
@@ -325,7 +328,7 @@ test_back_pressure_and_the_reserve(void)
 	CU_ASSERT_TRUE(hfb_log_room(rig.log) < 1024 + 4096);
 	while (rig_try(&rig, 136, true) == HFB_LOG_OK)
 		extra++;
-	CU_ASSERT_TRUE(extra >= 300);	/* 64 KiB of gaps */
+	CU_ASSERT_TRUE(extra >= 300); /* 64 KiB of gaps */
 	CU_ASSERT_TRUE(rig_drain(&rig));
 	CU_ASSERT_EQUAL(rig_check(&rig), (int64_t)rig.batches);
 	CU_ASSERT_TRUE(rig_detach(&rig, true));
@@ -335,7 +338,8 @@ test_back_pressure_and_the_reserve(void)
 static void
 test_old_segments_are_dropped_and_recycled(void)
 {
-	struct rig_config config = { .ring_bytes_max = MIB, .segment_bytes_max = MIB,
+	struct rig_config config = { .ring_bytes_max = MIB,
+				     .segment_bytes_max = MIB,
 				     .retention_bytes = 4 * MIB };
 	struct hfb_segment_header header;
 	struct hfb_segment_info info;
@@ -384,7 +388,8 @@ test_old_segments_are_dropped_and_recycled(void)
 static void
 test_retention_by_time(void)
 {
-	struct rig_config config = { .ring_bytes_max = MIB, .segment_bytes_max = MIB,
+	struct rig_config config = { .ring_bytes_max = MIB,
+				     .segment_bytes_max = MIB,
 				     .retention_ns = 1000000 };
 	struct timespec pause = { .tv_nsec = 20000000 };
 	struct rig rig;
@@ -438,13 +443,15 @@ test_lookups(void)
 		if (round == 0) {
 			uint64_t cut = rig.report.end_position;
 
-			CU_ASSERT_EQUAL(hfb_log_lookup(rig.log, HFB_FROM_PLACE, epoch, end + 8,
-						       &place), -ERANGE);
+			CU_ASSERT_EQUAL(
+				hfb_log_lookup(rig.log, HFB_FROM_PLACE, epoch, end + 8, &place),
+				-ERANGE);
 			CU_ASSERT_EQUAL_FATAL(rig_reopen(&rig, true), 0);
 			cut = rig.report.end_position;
 			/* what an older epoch never had is cut off, and it is told where */
-			CU_ASSERT_EQUAL(hfb_log_lookup(rig.log, HFB_FROM_PLACE, epoch, cut + 8,
-						       &place), -ESTALE);
+			CU_ASSERT_EQUAL(
+				hfb_log_lookup(rig.log, HFB_FROM_PLACE, epoch, cut + 8, &place),
+				-ESTALE);
 			CU_ASSERT_EQUAL(place.position, cut);
 		} else if (round == 1) {
 			struct timespec pause = { .tv_sec = 1, .tv_nsec = 50000000 };
@@ -538,7 +545,8 @@ reader_run(void *arg)
 static void
 test_the_ring_grows_under_a_reader(void)
 {
-	struct rig_config config = { .ring_bytes_max = 16 * MIB, .segment_bytes_max = 16 * MIB,
+	struct rig_config config = { .ring_bytes_max = 16 * MIB,
+				     .segment_bytes_max = 16 * MIB,
 				     .helper_thread = true };
 	struct reader reader = { 0 };
 	pthread_t thread;
@@ -580,8 +588,10 @@ allocated(void)
 static void
 test_a_million_polls_allocate_nothing(void)
 {
-	struct rig_config config = { .ring_bytes_max = MIB, .segment_bytes_max = MIB,
-				     .retention_bytes = 4 * MIB, .helper_thread = true };
+	struct rig_config config = { .ring_bytes_max = MIB,
+				     .segment_bytes_max = MIB,
+				     .retention_bytes = 4 * MIB,
+				     .helper_thread = true };
 	uint64_t before, moved;
 	struct rig rig;
 
@@ -609,14 +619,17 @@ main(void)
 	CU_TestInfo tests[] = {
 		{ "bytes come back over many segments", test_bytes_come_back_over_many_segments },
 		{ "a crash loses nothing durable", test_a_crash_loses_nothing_durable },
-		{ "the tail is written again as it fills", test_the_tail_is_written_again_as_it_fills },
+		{ "the tail is written again as it fills",
+		  test_the_tail_is_written_again_as_it_fills },
 		{ "a padded tail is written once", test_a_padded_tail_is_written_once },
 		{ "padding fills the end of a segment", test_padding_fills_the_end_of_a_segment },
-		{ "the largest batch goes into a new log", test_the_largest_batch_goes_into_a_new_log },
+		{ "the largest batch goes into a new log",
+		  test_the_largest_batch_goes_into_a_new_log },
 		{ "a log nobody writes has no file", test_a_log_nobody_writes_has_no_file },
 		{ "commit at received and at durable", test_commit_at_received_and_at_durable },
 		{ "back-pressure and the reserve", test_back_pressure_and_the_reserve },
-		{ "old segments are dropped and recycled", test_old_segments_are_dropped_and_recycled },
+		{ "old segments are dropped and recycled",
+		  test_old_segments_are_dropped_and_recycled },
 		{ "retention by time", test_retention_by_time },
 		{ "look-ups by offset, time and place", test_lookups },
 		{ "the ring grows under a reader", test_the_ring_grows_under_a_reader },
