@@ -59,7 +59,7 @@ segment_prepare(struct hfb_log *log, const struct hfb_plan *plan, struct hfb_seg
 	if (segment == NULL)
 		r = hfb_segment_create(&place, plan->base, capacity, &segment, err);
 	if (r < 0) {
-		if (r == -ENOSPC || r == -EDQUOT)
+		if ((r == -ENOSPC || r == -EDQUOT) && !hfb_retention_squeeze(log))
 			retired_discard(log);
 		return r;
 	}

@@ -321,6 +321,61 @@ hfb_retention_leave(struct hfb_log *log)
 	log->leaving_count = kept;
 }
 
+/* Space for a checkpoint when there is none at all: indexes are built again if need be. */
+static void
+leaving_indexes_remove(struct hfb_log *log)
+{
+	char path[HFB_PATH_MAX];
+
+	for (uint32_t i = 0; i < log->leaving_count; i++)
+		if (hfb_segment_path(path, sizeof(path), log->folder,
+				     log->leaving[i]->base_position, ".idx") == 0)
+			hfb_env_unlink(log->store->env, path);
+}
+
+/*
+ * Dropped segments go when a checkpoint says so, a checkpoint waits until all it tells of is
+ * durable, and with a full disk that waits for the segments. So the checkpoint there is gets
+ * the new start: as far as its own position, all else in it stays true.
+ */
+bool
+hfb_retention_squeeze(struct hfb_log *log)
+{
+	struct hfb_env *env = log->store->env;
+	uint64_t start = log->checkpoint_start;
+	struct hfb_checkpoint c;
+	struct hfb_err err;
+	void *memory = NULL;
+	int r;
+
+	hfb_retention_leave(log);
+	if (log->leaving_count == 0 ||
+	    hfb_checkpoint_load(env, log->folder, &log->topic_uuid, log->partition, &c, &memory,
+				&err) < 0)
+		return log->retired_count > 0;
+	for (uint32_t i = 0; i < log->leaving_count; i++) {
+		const struct hfb_segment *s = log->leaving[i];
+
+		if (s->base_position + s->capacity_bytes <= c.position &&
+		    s->base_position + s->capacity_bytes > start)
+			start = s->base_position + s->capacity_bytes;
+	}
+	if (start > log->checkpoint_start) {
+		c.start_position = start;
+		r = hfb_checkpoint_save(env, log->folder, &c, &err);
+		if (r == -ENOSPC || r == -EDQUOT) {
+			leaving_indexes_remove(log);
+			r = hfb_checkpoint_save(env, log->folder, &c, &err);
+		}
+		if (r == 0) {
+			log->checkpoint_start = start;
+			hfb_retention_leave(log);
+		}
+	}
+	free(memory);
+	return log->retired_count > 0;
+}
+
 void
 hfb_retention_round(struct hfb_log *log, uint64_t now_ns)
 {

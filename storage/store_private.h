@@ -75,6 +75,8 @@ void hfb_retention_open(struct hfb_log *log, uint64_t now_ns);
 void hfb_retention_indexes(struct hfb_log *log);
 /* Once a round: what is too old or too much goes; idle files are closed. */
 void hfb_retention_round(struct hfb_log *log, uint64_t now_ns);
+/* The disk is full: let go what only waits for a checkpoint. True: files may be recycled. */
+bool hfb_retention_squeeze(struct hfb_log *log);
 /* Segments that left the table and nobody uses: recycled, unlinked. */
 void hfb_retention_leave(struct hfb_log *log);
 
