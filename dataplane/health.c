@@ -73,7 +73,8 @@ partition_look(struct hfb_node *node, struct hfb_partition *partition, uint64_t 
 void
 hfb_partitions_tick(struct hfb_node *node)
 {
-	uint32_t n = node->handles_used < PARTITIONS_A_TICK ? node->handles_used : PARTITIONS_A_TICK;
+	uint32_t n =
+		node->handles_used < PARTITIONS_A_TICK ? node->handles_used : PARTITIONS_A_TICK;
 
 	uint64_t now_ns = hfb_clock_now_ns();
 

@@ -77,7 +77,8 @@ io_uring_submit_and_get_events(struct io_uring *ring)
 	static int (*next)(struct io_uring *);
 
 	if (next == NULL)
-		next = (int (*)(struct io_uring *))dlsym(RTLD_NEXT, "io_uring_submit_and_get_events");
+		next = (int (*)(struct io_uring *))dlsym(RTLD_NEXT,
+							 "io_uring_submit_and_get_events");
 	spoil(ring);
 	return next(ring);
 }
