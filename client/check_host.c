@@ -228,18 +228,14 @@ ring_setup(uint32_t flags, struct io_uring_params *params)
 static bool
 op_supported(int fd, uint8_t op)
 {
-	union {
-		struct io_uring_probe head;
-		uint8_t room[sizeof(struct io_uring_probe) + 64 * sizeof(struct io_uring_probe_op)];
-	} probe;
-	struct io_uring_probe_op one;
+	uint64_t room[(sizeof(struct io_uring_probe) + 64 * sizeof(struct io_uring_probe_op)) /
+		      8] = { 0 };
+	const struct io_uring_probe *probe = (const void *)room;
 
-	memset(&probe, 0, sizeof(probe));
-	if (syscall(__NR_io_uring_register, fd, IORING_REGISTER_PROBE, &probe, 64) < 0 ||
-	    op > probe.head.last_op || op >= probe.head.ops_len)
+	if (syscall(__NR_io_uring_register, fd, IORING_REGISTER_PROBE, room, 64) < 0 ||
+	    op > probe->last_op || op >= probe->ops_len)
 		return false;
-	memcpy(&one, probe.room + sizeof(probe.head) + op * sizeof(one), sizeof(one));
-	return (one.flags & IO_URING_OP_SUPPORTED) != 0;
+	return (probe->ops[op].flags & IO_URING_OP_SUPPORTED) != 0;
 }
 
 static void

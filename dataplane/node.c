@@ -217,6 +217,13 @@ hfb_node_close(struct hfb_node *node)
 	hfb_ports_close(node);
 	hfb_positions_destroy(node);
 	hfb_catalogue_close(node->catalogue);
+	while (node->topics_stuck != NULL) {
+		struct hfb_topic_stuck *stuck = node->topics_stuck;
+
+		node->topics_stuck = stuck->next;
+		free(stuck->topic);
+		free(stuck);
+	}
 	if (node->counters != NULL)
 		hfb_counters_destroy(node->counters);
 	if (node->store != NULL)

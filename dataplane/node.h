@@ -103,6 +103,12 @@ struct hfb_topic {
 	uint32_t handles[]; /* info.partitions */
 };
 
+/* A deleted topic whose partitions a core has not let go: freed when the node closes. */
+struct hfb_topic_stuck {
+	struct hfb_topic_stuck *next;
+	struct hfb_topic *topic;
+};
+
 struct hfb_node {
 	const struct hfb_config *config;
 	struct hfb_store *store;
@@ -125,6 +131,7 @@ struct hfb_node {
 	uint32_t partitions_count;   /* open */
 	uint32_t health_next;	     /* handle that health.c looks at next */
 	uint32_t unknown_logs_count; /* on disk, in no catalogue: kept */
+	struct hfb_topic_stuck *topics_stuck;
 	bool cores_running;
 	uint64_t *stats; /* HFB_NODE_STAT_* */
 };

@@ -211,23 +211,22 @@ topic_change(struct hfb_node *node, struct hfb_topic *topic, const struct hfb_to
 static int
 topic_delete(struct hfb_node *node, struct hfb_topic *tombstone, struct hfb_err *err)
 {
+	struct hfb_topic_stuck *stuck;
 	struct hfb_partition **gone;
-	struct hfb_topic *old;
+	struct hfb_topic *old = NULL;
 	uint32_t n = 0;
 	int r;
 
 	gone = calloc(HFB_TOPIC_PARTITIONS_MAX, sizeof(*gone));
-	if (gone == NULL)
-		return hfb_err_set(err, -ENOMEM, "out of memory");
+	/* before anything has changed: when it is needed there may be no memory */
+	stuck = calloc(1, sizeof(*stuck));
+	if (gone == NULL || stuck == NULL) {
+		r = hfb_err_set(err, -ENOMEM, "out of memory");
+		goto out;
+	}
 	r = hfb_catalogue_put(node->catalogue, tombstone, &old, err);
-	if (r < 0) {
-		free(gone);
-		return r;
-	}
-	if (old == NULL) {
-		free(gone);
-		return 0;
-	}
+	if (r < 0 || old == NULL)
+		goto out;
 	for (uint32_t i = 0; topic_live(old) && i < old->info.partitions; i++) {
 		gone[n] = hfb_partition_get(node, old->handles[i]);
 		n += gone[n] != NULL;
@@ -243,8 +242,14 @@ topic_delete(struct hfb_node *node, struct hfb_topic *tombstone, struct hfb_err 
 		/* a core still holds them, and they hold @old: the next start removes the files */
 		hfb_report(node, "topic %s: deleted, but a poll core does not let its logs go: %s",
 			   tombstone->info.name, strerror(-r));
+		stuck->topic = old;
+		stuck->next = node->topics_stuck;
+		node->topics_stuck = stuck;
+		stuck = NULL;
 		r = 0;
 	}
+out:
+	free(stuck);
 	free(gone);
 	return r;
 }
