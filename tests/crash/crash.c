@@ -62,6 +62,10 @@ static enum hfb_sync_mode sync_asked = HFB_SYNC_AUTO; /* auto: both in turn */
 static enum hfb_sync_mode sync_mode;
 static bool verbose;
 
+/* Where the first failure of an image was seen, to be explained. */
+static char suspect_path[1024];
+static uint64_t suspect_offset;
+
 static void __attribute__((format(printf, 1, 2)))
 fail(const char *format, ...)
 {
@@ -268,6 +272,8 @@ read_segment(void *arg, const char *name, bool is_folder)
 		if (fault != HFB_FAULT_NONE) {
 			fail("partition %u: recovered up to %" PRIu64 ", but %s at %" PRIu64,
 			     g->partition, g->end, hfb_fault_name(fault), walk.position);
+			memcpy(suspect_path, path, sizeof(path));
+			suspect_offset = HFB_SEGMENT_HEADER_BYTES + walk.position - base;
 			break;
 		}
 		if (v.header.base_offset != g->offset && v.position == g->start)
@@ -659,6 +665,10 @@ image(struct world *from, const struct truth *base, uint32_t depth)
 			image(&w, copy, depth + 1);
 	} else {
 		world_close(&w, false);
+	}
+	if (total.failures != before && verbose && suspect_path[0] != '\0') {
+		sim_disk_explain(from->disk, suspect_path, suspect_offset);
+		suspect_path[0] = '\0';
 	}
 	if (total.failures != before && verbose)
 		fprintf(stderr, "  in the image of operation %" PRIu64 ", seed %" PRIu64 ", depth %u\n",

@@ -29,7 +29,8 @@ struct write {
 	uint64_t submit, complete, durable;	/* operations; NEVER */
 	uint64_t gone;				/* killed with its process before it was sent */
 	uint64_t offset, bytes;			/* bytes 0: a size change to `offset` */
-	uint8_t *first, *second;		/* at submit, at completion; NULL first = zeros */
+	uint8_t *first;				/* memory at submit; NULL = zeros */
+	uint8_t *second;			/* what went to the device, when not the same */
 	bool direct, size_change;
 };
 
@@ -65,6 +66,12 @@ struct file {
 	bool used, direct, locked;
 };
 
+/* For explaining only. */
+struct moment {
+	uint64_t began, ended;
+	const char *what;
+};
+
 struct sim_disk {
 	struct hfb_env env;
 	pthread_mutex_t lock;
@@ -76,6 +83,8 @@ struct sim_disk {
 	struct name_op *name_ops;
 	uint32_t name_ops_count, name_ops_max;
 	struct file files[1024];
+	struct moment *moments;
+	uint32_t moments_count, moments_max;
 	uint64_t breaches;
 	const char *breach;
 	struct sim_disk_counts counts;
@@ -320,6 +329,13 @@ write_new(struct sim_disk *d, uint32_t inode, uint64_t offset, const void *from,
 	d->counts.writes++;
 	d->counts.write_bytes += bytes;
 	return w;
+}
+
+static void
+moment_note(struct sim_disk *d, const char *what, uint64_t began)
+{
+	d->moments = grown(d->moments, d->moments_count, &d->moments_max, sizeof(*d->moments));
+	d->moments[d->moments_count++] = (struct moment){ began, d->now, what };
 }
 
 /* A flush or sync that began at @began ends now. */
@@ -656,6 +672,7 @@ sim_sync_all(struct hfb_env *env, const char *path)
 	if (inode < 0)
 		LEAVE(d, inode);
 	d->now++;
+	moment_note(d, "sync of all", d->now);
 	for (uint32_t i = 0; i < d->name_ops_count; i++)
 		if (d->name_ops[i].durable == NEVER)
 			d->name_ops[i].durable = d->now;
@@ -857,6 +874,12 @@ sim_io_submit(struct hfb_io *base)
 	return 0;
 }
 
+static bool
+drawn(uint64_t *random, uint32_t chance)
+{
+	return (sim_random(random) >> 20) % 256 < chance;
+}
+
 static void
 flight_write(struct sim_disk *d, struct flight *f)
 {
@@ -869,8 +892,19 @@ flight_write(struct sim_disk *d, struct flight *f)
 		w->second = malloc(w->bytes);
 		hfb_assert(w->second != NULL);
 		memcpy(w->second, f->op.buffer, w->bytes);
+		for (uint64_t o = 0; o < w->bytes; o += SECTOR) {
+			uint64_t step = w->bytes - o < SECTOR ? w->bytes - o : SECTOR;
+
+			if (drawn(&d->seed, 128))
+				continue;
+			if (w->first != NULL)
+				memcpy(w->second + o, w->first + o, step);
+			else
+				memset(w->second + o, 0, step);
+		}
 	}
-	put_bytes(&n->data, &n->size, &n->room, w->offset, f->op.buffer, w->bytes);
+	put_bytes(&n->data, &n->size, &n->room, w->offset,
+		  w->second != NULL ? w->second : w->first, w->bytes);
 	w->complete = d->now;
 }
 
@@ -902,6 +936,7 @@ flight_end(struct sim_disk *d, struct flight *f)
 		break;
 	case HFB_IO_FLUSH:
 		d->counts.flushes++;
+		moment_note(d, "flush", f->began);
 		for (uint32_t i = 0; i < d->inodes_count; i++)
 			sync_writes(d, i, f->began, true);
 		break;
@@ -998,6 +1033,7 @@ sim_disk_kill(struct sim_disk *d)
 			f->result = -EIO;
 		}
 	d->dead = true;
+	moment_note(d, "kill", d->now);
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -1047,6 +1083,40 @@ sim_disk_read(struct sim_disk *d, const char *path, uint64_t *ret_size)
 }
 
 void
+sim_disk_explain(struct sim_disk *d, const char *path, uint64_t offset)
+{
+	uint64_t first = NEVER;
+	int inode;
+
+	pthread_mutex_lock(&d->lock);
+	inode = path_inode(d, path);
+	fprintf(stderr, "%s at %llu:\n", path, (unsigned long long)offset);
+	for (uint32_t i = 0; inode >= 0 && i < d->inodes[inode].writes_count; i++) {
+		const struct write *w = d->inodes[inode].writes[i];
+
+		if (w->size_change || offset < w->offset || offset >= w->offset + w->bytes)
+			continue;
+		if (first == NEVER && w->first != NULL)
+			first = w->submit;
+		fprintf(stderr, "  write %lld..%lld, durable %lld, gone %lld: %llu + %llu%s%s%s\n",
+			(long long)w->submit, (long long)w->complete, (long long)w->durable,
+			(long long)w->gone, (unsigned long long)w->offset,
+			(unsigned long long)w->bytes, w->direct ? " direct" : "",
+			w->first == NULL ? " zeros" : "",
+			w->second != NULL ? " changed meanwhile" : "");
+	}
+	if (inode >= 0)
+		fprintf(stderr, "  synced size %llu\n",
+			(unsigned long long)d->inodes[inode].synced_size);
+	for (uint32_t i = 0; i < d->moments_count; i++)
+		if (d->moments[i].ended >= first)
+			fprintf(stderr, "  %s %llu..%llu\n", d->moments[i].what,
+				(unsigned long long)d->moments[i].began,
+				(unsigned long long)d->moments[i].ended);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void
 sim_disk_destroy(struct sim_disk *d)
 {
 	if (d == NULL)
@@ -1071,6 +1141,7 @@ sim_disk_destroy(struct sim_disk *d)
 		free(d->name_ops[i].to);
 	}
 	free(d->name_ops);
+	free(d->moments);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
 }
@@ -1094,12 +1165,6 @@ luck_draw(uint64_t *random)
 	return lucks[sim_random(random) % (sizeof(lucks) / sizeof(*lucks))];
 }
 
-static bool
-drawn(uint64_t *random, uint32_t chance)
-{
-	return (sim_random(random) >> 20) % 256 < chance;
-}
-
 static void
 crash_file(const struct inode *from, struct inode *to, uint64_t at, struct luck luck,
 	   uint64_t *random)
@@ -1109,6 +1174,7 @@ crash_file(const struct inode *from, struct inode *to, uint64_t at, struct luck 
 	for (uint32_t i = 0; i < from->writes_count; i++) {
 		const struct write *w = from->writes[i];
 		bool durable = w->durable <= at;
+		const uint8_t *source;
 
 		if (w->submit > at)
 			break;
@@ -1118,22 +1184,19 @@ crash_file(const struct inode *from, struct inode *to, uint64_t at, struct luck 
 			set_size(&to->data, &to->size, &to->room, w->offset);
 			continue;
 		}
-		/* whole when nothing is left to chance */
-		if (durable && w->second == NULL) {
-			put_bytes(&to->data, &to->size, &to->room, w->offset, w->first, w->bytes);
+		/* Before its completion nothing appended later is known of: memory as it was
+		 * at submit stands for what of it may be there. */
+		source = w->complete <= at && w->second != NULL ? w->second : w->first;
+		if (durable) {
+			put_bytes(&to->data, &to->size, &to->room, w->offset, source, w->bytes);
 			continue;
 		}
 		for (uint64_t o = 0; o < w->bytes;) {
 			uint64_t step = SECTOR - (w->offset + o) % SECTOR;
-			const uint8_t *source = w->first;
 
 			if (step > w->bytes - o)
 				step = w->bytes - o;
-			/* its completion lies beyond: memory as it was then may be there too,
-			 * in part; the moment of submit stands for all of it */
-			if (w->second != NULL && w->complete <= at && drawn(random, 128))
-				source = w->second;
-			if (durable || drawn(random, luck.sector))
+			if (drawn(random, luck.sector))
 				put_bytes(&to->data, &to->size, &to->room, w->offset + o,
 					  source != NULL ? source + o : NULL, step);
 			o += step;

@@ -53,6 +53,9 @@ uint64_t sim_disk_breaches(struct sim_disk *disk, const char **ret_what);
 /* Whole file as it is now; free() it. NULL: none. */
 uint8_t *sim_disk_read(struct sim_disk *disk, const char *path, uint64_t *ret_size);
 
+/* Tell on stderr what was done to the byte at @offset of @path, and when all was synced. */
+void sim_disk_explain(struct sim_disk *disk, const char *path, uint64_t offset);
+
 struct sim_disk_counts {
 	uint64_t writes, write_bytes, syncs, flushes, creates, renames, unlinks, dir_syncs;
 };
