@@ -326,8 +326,8 @@ hfb_record_next(struct hfb_record_view *r)
 
 bool
 hfb_header_next(const uint8_t *headers, uint16_t headers_size, uint32_t *at,
-		const uint8_t **ret_name, uint16_t *ret_name_size,
-		const uint8_t **ret_value, uint16_t *ret_value_size)
+		const uint8_t **ret_name, uint16_t *ret_name_size, const uint8_t **ret_value,
+		uint16_t *ret_value_size)
 {
 	uint16_t name_size, value_size;
 

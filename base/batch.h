@@ -28,34 +28,34 @@
 /* Why a walk stopped, or HFB_FAULT_NONE. */
 enum hfb_fault {
 	HFB_FAULT_NONE = 0,
-	HFB_FAULT_END,		/* exactly at the end of the bytes */
-	HFB_FAULT_SHORT,	/* the bytes end inside a batch whose header is sound */
-	HFB_FAULT_HEADER,	/* header crc wrong: no batch was written here */
-	HFB_FAULT_FEATURE,	/* sound header with a version, encoding or flag not known here */
-	HFB_FAULT_SHAPE,	/* sound header whose fields contradict each other */
-	HFB_FAULT_EXTENSION,	/* extension words: bad size, kinds or crc */
-	HFB_FAULT_PAYLOAD,	/* payload crc wrong */
-	HFB_FAULT_RECORDS,	/* right crc, but the records do not fill the payload */
-	HFB_FAULT_CONTROL,	/* right crc, but not a control record known here */
+	HFB_FAULT_END,	     /* exactly at the end of the bytes */
+	HFB_FAULT_SHORT,     /* the bytes end inside a batch whose header is sound */
+	HFB_FAULT_HEADER,    /* header crc wrong: no batch was written here */
+	HFB_FAULT_FEATURE,   /* sound header with a version, encoding or flag not known here */
+	HFB_FAULT_SHAPE,     /* sound header whose fields contradict each other */
+	HFB_FAULT_EXTENSION, /* extension words: bad size, kinds or crc */
+	HFB_FAULT_PAYLOAD,   /* payload crc wrong */
+	HFB_FAULT_RECORDS,   /* right crc, but the records do not fill the payload */
+	HFB_FAULT_CONTROL,   /* right crc, but not a control record known here */
 	HFB_FAULTS
 };
 const char *hfb_fault_name(enum hfb_fault fault);
 
-#define HFB_CHECK_HEADER 0u	/* header and extension only */
-#define HFB_CHECK_PAYLOAD 1u	/* and the payload's crc */
-#define HFB_CHECK_RECORDS 2u	/* and the framing of records */
-#define HFB_CHECK_ALL (HFB_CHECK_PAYLOAD | HFB_CHECK_RECORDS)
+#define HFB_CHECK_HEADER  0u /* header and extension only */
+#define HFB_CHECK_PAYLOAD 1u /* and the payload's crc */
+#define HFB_CHECK_RECORDS 2u /* and the framing of records */
+#define HFB_CHECK_ALL	  (HFB_CHECK_PAYLOAD | HFB_CHECK_RECORDS)
 
 /* A batch found by parsing or walking. */
 struct hfb_batch_view {
 	uint64_t position;
-	struct hfb_batch header;	/* copied */
-	const uint8_t *bytes;		/* header.size of them, from the header on */
-	const uint8_t *payload;		/* behind header and extension */
+	struct hfb_batch header; /* copied */
+	const uint8_t *bytes;	 /* header.size of them, from the header on */
+	const uint8_t *payload;	 /* behind header and extension */
 	uint32_t payload_bytes;
-	uint16_t control;		/* enum hfb_control_type, 0 = events */
-	uint16_t extension_kinds;	/* HFB_EXT_* */
-	uint64_t port_time_ns;		/* HFB_EXT_PORT_TIME, 0 = none */
+	uint16_t control;	  /* enum hfb_control_type, 0 = events */
+	uint16_t extension_kinds; /* HFB_EXT_* */
+	uint64_t port_time_ns;	  /* HFB_EXT_PORT_TIME, 0 = none */
 };
 
 /*
@@ -81,7 +81,7 @@ uint64_t hfb_batch_end_sequence(const struct hfb_batch_view *view);
 
 struct hfb_walk {
 	uint32_t seed;
-	uint64_t position;		/* of `at` */
+	uint64_t position; /* of `at` */
 	const uint8_t *at;
 	size_t left;
 };
@@ -102,13 +102,13 @@ bool hfb_batch_search(uint32_t seed, uint64_t position, const void *bytes, size_
 
 /* Records of a view checked with HFB_CHECK_RECORDS. */
 struct hfb_record_view {
-	const uint8_t *key;		/* NULL = null */
+	const uint8_t *key; /* NULL = null */
 	const uint8_t *headers;
-	const uint8_t *value;		/* NULL = null (tombstone) */
+	const uint8_t *value; /* NULL = null (tombstone) */
 	uint32_t value_size;
 	uint16_t key_size, headers_size;
-	int64_t  event_time_ns;
-	uint32_t index;			/* in the batch: offset = base_offset + index */
+	int64_t event_time_ns;
+	uint32_t index; /* in the batch: offset = base_offset + index */
 	/* own */
 	const uint8_t *at;
 	size_t left;
@@ -119,7 +119,7 @@ void hfb_record_first(const struct hfb_batch_view *view, struct hfb_record_view 
 bool hfb_record_next(struct hfb_record_view *r);
 /* One header of {u16 name_size, u16 value_size, name, value}...; start with *@at = 0. */
 bool hfb_header_next(const uint8_t *headers, uint16_t headers_size, uint32_t *at,
-		     const uint8_t **ret_name, uint16_t *ret_name_size,
-		     const uint8_t **ret_value, uint16_t *ret_value_size);
+		     const uint8_t **ret_name, uint16_t *ret_name_size, const uint8_t **ret_value,
+		     uint16_t *ret_value_size);
 
 #endif

@@ -22,9 +22,9 @@
 #include "file.h"
 
 struct file_header {
-	uint64_t magic;			/* HFB_CHECKPOINT_MAGIC */
-	uint32_t version;		/* HFB_FORMAT_VERSION */
-	uint32_t incompatible;		/* feature bits; 0 today */
+	uint64_t magic;	       /* HFB_CHECKPOINT_MAGIC */
+	uint32_t version;      /* HFB_FORMAT_VERSION */
+	uint32_t incompatible; /* feature bits; 0 today */
 	struct hfb_uuid topic;
 	uint32_t partition;
 	uint32_t leader_epoch;

@@ -34,24 +34,24 @@ struct hfb_env;
 /* A range of positions known to be unreadable; kept, never served. */
 struct hfb_corrupt_range {
 	uint64_t position, end;
-	uint64_t offset, end_offset;	/* events it held: offset..end_offset */
+	uint64_t offset, end_offset; /* events it held: offset..end_offset */
 };
 
 struct hfb_checkpoint {
 	struct hfb_uuid topic;
 	uint32_t partition;
-	uint32_t leader_epoch;		/* of the batch before `position`; 0 = none yet */
-	uint64_t position, offset;	/* scanning goes on here */
-	uint64_t start_position;	/* retention has dropped what is below */
+	uint32_t leader_epoch;	   /* of the batch before `position`; 0 = none yet */
+	uint64_t position, offset; /* scanning goes on here */
+	uint64_t start_position;   /* retention has dropped what is below */
 	uint64_t last_timestamp_ns;
-	uint64_t first_timestamp_ns;	/* of the open segment's first batch; 0 = none */
-	uint64_t segment_base;		/* of the segment that holds `position`, and `index` is about */
+	uint64_t first_timestamp_ns; /* of the open segment's first batch; 0 = none */
+	uint64_t segment_base; /* of the segment that holds `position`, and `index` is about */
 	uint64_t segment_base_offset;
-	uint32_t ended;			/* 1: the batch before `position` is an end mark (clean stop) */
+	uint32_t ended; /* 1: the batch before `position` is an end mark (clean stop) */
 	uint32_t epochs_count, dedup_count, index_count, corrupt_count;
 	const struct hfb_epoch_entry *epochs;
 	const struct hfb_dedup_entry *dedup;
-	const struct hfb_index_entry *index;	/* those of the open segment below `position` */
+	const struct hfb_index_entry *index; /* those of the open segment below `position` */
 	const struct hfb_corrupt_range *corrupt;
 };
 

@@ -18,10 +18,10 @@
 
 struct slot {
 	struct hfb_dedup_entry entry;
-	uint32_t key;				/* of the log */
-	uint32_t bucket_next;			/* also chains free slots */
-	uint32_t chain_next, chain_previous;	/* of the log, any order */
-	uint32_t newer, older;			/* of the pool, by last use */
+	uint32_t key;			     /* of the log */
+	uint32_t bucket_next;		     /* also chains free slots */
+	uint32_t chain_next, chain_previous; /* of the log, any order */
+	uint32_t newer, older;		     /* of the pool, by last use */
 	struct hfb_dedup *owner;
 };
 

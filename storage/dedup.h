@@ -30,26 +30,26 @@
 
 #include "log.h"
 
-#define HFB_DEDUP_STREAM 0x0001u	/* a feed's stream */
+#define HFB_DEDUP_STREAM 0x0001u /* a feed's stream */
 
 /* One producer's state, as kept, snapshotted and stored. */
 struct hfb_dedup_entry {
 	uint64_t producer_id;
-	uint64_t next_sequence;		/* expected next */
-	uint64_t last_offset;		/* base offset of its last batch */
-	uint64_t last_position;		/* position of its last batch */
-	uint64_t last_ns;		/* timestamp of its last batch */
+	uint64_t next_sequence; /* expected next */
+	uint64_t last_offset;	/* base offset of its last batch */
+	uint64_t last_position; /* position of its last batch */
+	uint64_t last_ns;	/* timestamp of its last batch */
 	uint16_t producer_epoch;
-	uint16_t flags;			/* HFB_DEDUP_* */
+	uint16_t flags; /* HFB_DEDUP_* */
 	uint32_t reserved;
 };
 
 struct hfb_dedup_pool;
 struct hfb_dedup {
 	struct hfb_dedup_pool *pool;
-	uint32_t head;			/* newest of the chain, own */
+	uint32_t head; /* newest of the chain, own */
 	uint32_t count;
-	uint32_t key;			/* own */
+	uint32_t key; /* own */
 };
 
 size_t hfb_dedup_pool_bytes(uint32_t producers_max);
@@ -69,9 +69,9 @@ void hfb_dedup_fini(struct hfb_dedup *dedup);
  * producer epoch may go on like that, or start again at 0. An unknown producer
  * starts at 0. *@ret_expected is always set.
  */
-enum hfb_sequence_verdict
-hfb_dedup_check(struct hfb_dedup *dedup, uint64_t producer_id, uint16_t producer_epoch,
-		uint64_t base_sequence, uint32_t count, uint64_t now_ns, uint64_t *ret_expected);
+enum hfb_sequence_verdict hfb_dedup_check(struct hfb_dedup *dedup, uint64_t producer_id,
+					  uint16_t producer_epoch, uint64_t base_sequence,
+					  uint32_t count, uint64_t now_ns, uint64_t *ret_expected);
 
 /*
  * A batch of this producer was appended: @entry replaces what is known. False:

@@ -14,8 +14,7 @@ hfb_epochs_init(struct hfb_epochs *epochs, struct hfb_epoch_entry *entries, uint
 }
 
 void
-hfb_epochs_add(struct hfb_epochs *epochs, uint32_t leader_epoch, uint64_t position,
-	       uint64_t offset)
+hfb_epochs_add(struct hfb_epochs *epochs, uint32_t leader_epoch, uint64_t position, uint64_t offset)
 {
 	struct hfb_epoch_entry *e;
 

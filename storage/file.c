@@ -21,7 +21,8 @@ hfb_file_open(struct hfb_env *env, const char *path, int *ret_fd, uint64_t *ret_
 		return r == -ENOENT ? r : hfb_err_set(err, r, "%s: stat: %s", path, strerror(-r));
 	fd = hfb_env_open(env, path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
-		return fd == -ENOENT ? fd : hfb_err_set(err, fd, "%s: open: %s", path, strerror(-fd));
+		return fd == -ENOENT ? fd
+				     : hfb_err_set(err, fd, "%s: open: %s", path, strerror(-fd));
 	*ret_fd = fd;
 	*ret_size = size;
 	return 0;

@@ -28,9 +28,9 @@ struct hfb_env;
 
 struct hfb_index {
 	uint64_t base_position;
-	uint64_t next_position;		/* an entry is due from here on; adder's */
+	uint64_t next_position; /* an entry is due from here on; adder's */
 	uint32_t max;
-	uint32_t count;			/* release-stored; pairs with the acquires in index.c */
+	uint32_t count; /* release-stored; pairs with the acquires in index.c */
 	struct hfb_index_entry entries[];
 };
 

@@ -15,7 +15,7 @@
 struct hfb_producers {
 	struct hfb_dedup_entry *entries;
 	uint32_t count, max;
-	uint32_t *table;		/* index + 1; open addressing; twice `max` */
+	uint32_t *table; /* index + 1; open addressing; twice `max` */
 };
 
 /* Add or replace. 0 or -ENOMEM. */

@@ -98,7 +98,8 @@ segment_inspect(struct hfb_recovery *r, const struct hfb_recover_config *config,
 	s->blank = true;
 	for (int64_t i = HFB_SEGMENT_HEADER_BYTES; i < n && s->blank; i++)
 		s->blank = block[i] == 0;
-	ret = hfb_segment_header_parse(block, (size_t)n, &config->topic, config->partition, &h, &why);
+	ret = hfb_segment_header_parse(block, (size_t)n, &config->topic, config->partition, &h,
+				       &why);
 	if (ret == 0 && h.base_position != s->base_position)
 		ret = hfb_err_set(&why, -EBADMSG, "header: says it begins at %" PRIu64,
 				  h.base_position);
@@ -122,8 +123,7 @@ segment_inspect(struct hfb_recovery *r, const struct hfb_recover_config *config,
 }
 
 static int
-folder_inspect(struct hfb_recovery *r, const struct hfb_recover_config *config,
-	       struct hfb_err *err)
+folder_inspect(struct hfb_recovery *r, const struct hfb_recover_config *config, struct hfb_err *err)
 {
 	struct hfb_recovered *ret = r->ret;
 	struct listing l = { .ret = ret };
@@ -202,17 +202,20 @@ checkpoint_place(struct hfb_recovery *r, const struct hfb_checkpoint *c)
 	const struct hfb_recovered_segment *s;
 
 	if (at < 0) {
-		hfb_recover_note(r, "%s/" HFB_CHECKPOINT_NAME ": its position %" PRIu64
-				 " is in no segment; recovering without it", r->folder,
-				 c->position);
+		hfb_recover_note(r,
+				 "%s/" HFB_CHECKPOINT_NAME ": its position %" PRIu64
+				 " is in no segment; recovering without it",
+				 r->folder, c->position);
 		return -1;
 	}
 	s = &ret->segments[at];
 	if (c->position > s->base_position && c->position < segment_end(s) &&
 	    c->segment_base != s->base_position) {
-		hfb_recover_note(r, "%s/" HFB_CHECKPOINT_NAME ": its index is of the segment at %"
-				 PRIu64 ", not of %s; recovering without it", r->folder,
-				 c->segment_base, s->name);
+		hfb_recover_note(r,
+				 "%s/" HFB_CHECKPOINT_NAME
+				 ": its index is of the segment at %" PRIu64
+				 ", not of %s; recovering without it",
+				 r->folder, c->segment_base, s->name);
 		return -1;
 	}
 	return at;
@@ -309,8 +312,10 @@ sealed_save(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 {
 	struct hfb_recovered_segment *s = &r->ret->segments[at];
 	struct hfb_index_summary summary = {
-		.base_position = s->base_position, .end_position = segment_end(s),
-		.base_offset = s->base_offset, .end_offset = s->end_offset,
+		.base_position = s->base_position,
+		.end_position = segment_end(s),
+		.base_offset = s->base_offset,
+		.end_offset = s->end_offset,
 		.first_timestamp_ns = s->first_timestamp_ns,
 		.last_timestamp_ns = s->last_timestamp_ns,
 	};
@@ -363,8 +368,7 @@ sealed_segments(struct hfb_recovery *r, uint32_t until, struct hfb_err *err)
 				return rc;
 			s->has_batches = true;
 		}
-		if (i + 1 < ret->segments_count &&
-		    segment_end(s) < s[1].base_position) {
+		if (i + 1 < ret->segments_count && segment_end(s) < s[1].base_position) {
 			range.position = segment_end(s);
 			range.end = s[1].base_position;
 			range.offset = range.end_offset = s->end_offset;
@@ -408,14 +412,14 @@ segments_classify(struct hfb_recovery *r, uint32_t last, struct hfb_err *err)
 		}
 		s->state = HFB_RECOVERED_SEALED;
 		s->end_position = segment_end(s);
-		if (!s->has_batches) {		/* all of it corrupt, or nothing there */
+		if (!s->has_batches) { /* all of it corrupt, or nothing there */
 			s->base_offset = s->end_offset =
 				i > r->first ? s[-1].end_offset : r->offset;
 			s->last_timestamp_ns = s->first_timestamp_ns =
 				i > r->first ? s[-1].last_timestamp_ns : r->timestamp_ns;
 			continue;
 		}
-		if (r->indexes[i] == NULL)	/* below the checkpoint, done */
+		if (r->indexes[i] == NULL) /* below the checkpoint, done */
 			continue;
 		rc = sealed_load(r, s, &summary, err);
 		if (rc == 0)
@@ -432,8 +436,8 @@ segments_classify(struct hfb_recovery *r, uint32_t last, struct hfb_err *err)
 		if (s->state == HFB_RECOVERED_UNUSED)
 			end = segment_end(s);
 		else
-			hfb_recover_note(r, "%s/%s: lies beyond the log's end at %" PRIu64, r->folder,
-					 s->name, r->position);
+			hfb_recover_note(r, "%s/%s: lies beyond the log's end at %" PRIu64,
+					 r->folder, s->name, r->position);
 	}
 	return 0;
 }
@@ -493,15 +497,17 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 		       segment_end(&ret->segments[r->first]) <= checkpoint.start_position)
 			r->first++;
 		if (r->first == ret->segments_count) {
-			/* Nothing of the log is left; neither positions nor offsets may be used twice. */
+			/* Nothing of the log is left; neither positions nor offsets may be used
+			 * twice. */
 			for (uint32_t i = 0; i < ret->segments_count; i++)
 				ret->segments[i].state = HFB_RECOVERED_RETIRED;
 			r->position = (checkpoint.position + HFB_SEGMENT_HEADER_BYTES - 1) &
 				      ~(uint64_t)(HFB_SEGMENT_HEADER_BYTES - 1);
 			if (checkpoint.position > checkpoint.start_position)
-				hfb_recover_note(r, "%s: no segment is left; the log goes on at position %"
-						 PRIu64 ", offset %" PRIu64, r->folder, r->position,
-						 checkpoint.offset);
+				hfb_recover_note(r,
+						 "%s: no segment is left; the log goes on at "
+						 "position %" PRIu64 ", offset %" PRIu64,
+						 r->folder, r->position, checkpoint.offset);
 			r->offset = checkpoint.offset;
 			r->epoch = checkpoint.leader_epoch;
 			r->timestamp_ns = checkpoint.last_timestamp_ns;
@@ -540,7 +546,8 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 	if (!r->offset_known) {
 		/* Not one batch tells the offset. It cannot have been higher than this. */
 		r->offset = r->position / HFB_RECORD_HEADER_BYTES;
-		hfb_recover_note(r, "%s: no batch and no checkpoint left; offsets go on at %" PRIu64,
+		hfb_recover_note(r,
+				 "%s: no batch and no checkpoint left; offsets go on at %" PRIu64,
 				 r->folder, r->offset);
 	}
 	rc = segments_classify(r, (uint32_t)rc, err);
@@ -550,8 +557,10 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 	ret->start_offset = ret->segments[r->first].base_offset;
 	if (memory != NULL && at >= 0 && checkpoint.start_position < ret->start_position) {
 		struct hfb_corrupt_range range = {
-			.position = checkpoint.start_position, .end = ret->start_position,
-			.offset = ret->start_offset, .end_offset = ret->start_offset,
+			.position = checkpoint.start_position,
+			.end = ret->start_position,
+			.offset = ret->start_offset,
+			.end_offset = ret->start_offset,
 		};
 
 		rc = hfb_recover_corrupt(r, &range, ret->segments[r->first].name,
@@ -572,8 +581,8 @@ out:
 }
 
 int
-hfb_recover(struct hfb_env *env, const struct hfb_recover_config *config,
-	    struct hfb_recovered *ret, struct hfb_err *err)
+hfb_recover(struct hfb_env *env, const struct hfb_recover_config *config, struct hfb_recovered *ret,
+	    struct hfb_err *err)
 {
 	struct hfb_recovery r;
 	int rc;
@@ -601,9 +610,10 @@ hfb_recover(struct hfb_env *env, const struct hfb_recover_config *config,
 	if (rc == 0 && r.torn_end > r.position) {
 		ret->report.torn_position = r.position;
 		ret->report.torn_bytes = r.torn_end - r.position;
-		hfb_recover_note(&r, "%s: torn tail, %" PRIu64 " bytes at position %" PRIu64
-				 " were never durable and are cut off", r.folder,
-				 ret->report.torn_bytes, r.position);
+		hfb_recover_note(&r,
+				 "%s: torn tail, %" PRIu64 " bytes at position %" PRIu64
+				 " were never durable and are cut off",
+				 r.folder, ret->report.torn_bytes, r.position);
 	}
 	ret->report.clean = r.ended && ret->report.torn_bytes == 0;
 	if (rc == 0)

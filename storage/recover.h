@@ -34,29 +34,29 @@
 struct hfb_env;
 
 enum hfb_recovered_state {
-	HFB_RECOVERED_SEALED,	/* holds log up to its end, or to where the next begins */
-	HFB_RECOVERED_OPEN,	/* holds the log's end: appending goes on here */
-	HFB_RECOVERED_UNUSED,	/* prepared, contiguous after the end: reusable as it is */
-	HFB_RECOVERED_RETIRED,	/* below start (retention was interrupted): reusable for recycling */
-	HFB_RECOVERED_STRAY,	/* beyond the end and not contiguous: reusable for recycling */
+	HFB_RECOVERED_SEALED,  /* holds log up to its end, or to where the next begins */
+	HFB_RECOVERED_OPEN,    /* holds the log's end: appending goes on here */
+	HFB_RECOVERED_UNUSED,  /* prepared, contiguous after the end: reusable as it is */
+	HFB_RECOVERED_RETIRED, /* below start (retention was interrupted): reusable for recycling */
+	HFB_RECOVERED_STRAY,   /* beyond the end and not contiguous: reusable for recycling */
 };
 
 struct hfb_recovered_segment {
 	uint64_t base_position, capacity_bytes;
-	uint64_t end_position;	/* of the log in it: <= base + capacity */
+	uint64_t end_position; /* of the log in it: <= base + capacity */
 	uint64_t base_offset, end_offset;
 	uint64_t first_timestamp_ns, last_timestamp_ns;
 	uint32_t kind, generation;
 	enum hfb_recovered_state state;
-	bool header_bad;	/* reported; base from the name, capacity from the file's size */
-	bool blank;		/* not a byte written behind the header, as far as looked */
+	bool header_bad; /* reported; base from the name, capacity from the file's size */
+	bool blank;	 /* not a byte written behind the header, as far as looked */
 	bool has_batches;
-	char name[32];		/* in the folder */
+	char name[32]; /* in the folder */
 };
 
 #define HFB_RECOVER_NOTES_MAX 16u
 struct hfb_recover_config {
-	const char *folder;	/* of the partition */
+	const char *folder; /* of the partition */
 	struct hfb_uuid topic;
 	uint32_t partition;
 	/*
@@ -66,26 +66,28 @@ struct hfb_recover_config {
 	 * of the folders was written to.
 	 */
 	bool *synced;
-	uint64_t ring_bytes_max;/* largest ring ever used: bounds how far behind `durable` was; 0 = 256 MiB */
+	uint64_t ring_bytes_max; /* largest ring ever used: bounds how far behind `durable` was; 0 =
+				    256 MiB */
 };
 
 struct hfb_recovered {
-	bool found;		/* the folder exists */
+	bool found; /* the folder exists */
 	uint32_t segments_count;
-	struct hfb_recovered_segment *segments;	/* ascending by base */
+	struct hfb_recovered_segment *segments; /* ascending by base */
 	uint64_t start_position, start_offset;
 	uint64_t end_position, end_offset;
-	uint32_t leader_epoch;	/* of the last batch, 0 = none */
+	uint32_t leader_epoch; /* of the last batch, 0 = none */
 	uint64_t last_timestamp_ns;
-	struct hfb_epochs epochs;		/* room for one more */
+	struct hfb_epochs epochs; /* room for one more */
 	uint32_t dedup_count;
-	struct hfb_dedup_entry *dedup;		/* oldest first, as hfb_dedup_load() wants them */
-	struct hfb_index *index;		/* of the open segment, for all its capacity; or NULL */
+	struct hfb_dedup_entry *dedup; /* oldest first, as hfb_dedup_load() wants them */
+	struct hfb_index *index;       /* of the open segment, for all its capacity; or NULL */
 	uint32_t corrupt_count;
 	struct hfb_corrupt_range *corrupt;
 	struct hfb_log_report report;
-	/* one sentence for each thing found wrong: headers, checkpoint, indexes, corruption, tail */
-	uint32_t notes_count;			/* may exceed what is kept */
+	/* one sentence for each thing found wrong: headers, checkpoint, indexes, corruption, tail
+	 */
+	uint32_t notes_count; /* may exceed what is kept */
 	char *notes[HFB_RECOVER_NOTES_MAX];
 };
 

@@ -34,7 +34,7 @@
  * behind an end mark): ten thousand partitions must not read all their prepared
  * zeros. Lost blocks read as zeros too, so this bounds which losses are found.
  */
-#define ZEROS_MAX (128u * HFB_KIB)
+#define ZEROS_MAX	(128u * HFB_KIB)
 #define ZEROS_MAX_ENDED (8u * HFB_KIB)
 
 static uint64_t
@@ -83,8 +83,8 @@ hfb_recover_note(struct hfb_recovery *r, const char *format, ...)
 }
 
 int
-hfb_recover_corrupt(struct hfb_recovery *r, const struct hfb_corrupt_range *range,
-		    const char *name, const char *why)
+hfb_recover_corrupt(struct hfb_recovery *r, const struct hfb_corrupt_range *range, const char *name,
+		    const char *why)
 {
 	struct hfb_recovered *ret = r->ret;
 	struct hfb_corrupt_range *c;
@@ -92,14 +92,15 @@ hfb_recover_corrupt(struct hfb_recovery *r, const struct hfb_corrupt_range *rang
 	for (uint32_t i = 0; i < ret->corrupt_count; i++) {
 		c = &ret->corrupt[i];
 		if (range->position >= c->position && range->end <= c->end)
-			return 0;	/* known already */
+			return 0; /* known already */
 	}
-	hfb_recover_note(r,
-			 "%s/%s: corrupt at position %" PRIu64 " (file offset %" PRIu64
-			 "): %s; %" PRIu64 " bytes and %" PRIu64 " events are not served",
-			 r->folder, name, range->position,
-			 (uint64_t)(HFB_SEGMENT_HEADER_BYTES + range->position - strtoull(name, NULL, 10)), why,
-			 range->end - range->position, range->end_offset - range->offset);
+	hfb_recover_note(
+		r,
+		"%s/%s: corrupt at position %" PRIu64 " (file offset %" PRIu64 "): %s; %" PRIu64
+		" bytes and %" PRIu64 " events are not served",
+		r->folder, name, range->position,
+		(uint64_t)(HFB_SEGMENT_HEADER_BYTES + range->position - strtoull(name, NULL, 10)),
+		why, range->end - range->position, range->end_offset - range->offset);
 	if (ret->corrupt_count > 0) {
 		c = &ret->corrupt[ret->corrupt_count - 1];
 		if (c->end == range->position) {
@@ -117,8 +118,7 @@ hfb_recover_corrupt(struct hfb_recovery *r, const struct hfb_corrupt_range *rang
 }
 
 int
-hfb_recover_epoch(struct hfb_recovery *r, uint32_t leader_epoch, uint64_t position,
-		  uint64_t offset)
+hfb_recover_epoch(struct hfb_recovery *r, uint32_t leader_epoch, uint64_t position, uint64_t offset)
 {
 	struct hfb_epochs *epochs = &r->ret->epochs;
 	struct hfb_epoch_entry *entries;
@@ -147,7 +147,8 @@ hfb_recover_index(struct hfb_recovery *r, uint32_t at)
 		void *memory = malloc(hfb_index_bytes(s->capacity_bytes));
 
 		if (memory != NULL)
-			r->indexes[at] = hfb_index_init(memory, s->base_position, s->capacity_bytes);
+			r->indexes[at] =
+				hfb_index_init(memory, s->base_position, s->capacity_bytes);
 	}
 	return r->indexes[at];
 }
@@ -279,8 +280,10 @@ static bool
 goes_on(struct hfb_recovery *r, uint32_t at, const struct hfb_batch_view *v)
 {
 	struct hfb_corrupt_range range = {
-		.position = r->position, .end = v->position,
-		.offset = r->offset, .end_offset = v->header.base_offset,
+		.position = r->position,
+		.end = v->position,
+		.offset = r->offset,
+		.end_offset = v->header.base_offset,
 	};
 
 	if (v->position >= r->proven && v->header.leader_epoch < r->proof_epoch)
@@ -466,7 +469,8 @@ segment_leave(struct hfb_recovery *r, uint32_t at, bool *accepted, struct hfb_er
 	 * of the device even where syncing all found nothing to write. */
 	ret = hfb_env_fdatasync(r->env, r->scan.fd);
 	return ret < 0 ? hfb_err_set(err, ret, "%s/%s: sync: %s", r->folder,
-				     r->ret->segments[at].name, strerror(-ret)) : 0;
+				     r->ret->segments[at].name, strerror(-ret))
+		       : 0;
 }
 
 int
@@ -491,10 +495,11 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 		if (fault == HFB_FAULT_FEATURE) {
 			/* The crc is right, so this is the log, written by another
 			 * version: neither to be served nor to be cut. */
-			ret = hfb_err_set(err, -EOPNOTSUPP,
-					  "%s/%s: the batch at position %" PRIu64 " has a version,"
-					  " encoding or flag not known here; use the hfbusd that wrote it",
-					  r->folder, segments[at].name, r->position);
+			ret = hfb_err_set(
+				err, -EOPNOTSUPP,
+				"%s/%s: the batch at position %" PRIu64 " has a version,"
+				" encoding or flag not known here; use the hfbusd that wrote it",
+				r->folder, segments[at].name, r->position);
 			break;
 		}
 		sound_bytes = fault > HFB_FAULT_SHAPE ? v.header.size : 0;
@@ -521,7 +526,7 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 			why = "a segment is missing";
 			look_at = at + 1;
 		} else if (sound_bytes != 0 && continues(r, &v.header) != NULL) {
-			sound_bytes = 0;	/* sound, but not this log's */
+			sound_bytes = 0; /* sound, but not this log's */
 		}
 #ifdef HFB_BUG_STALE_LAP_ACCEPTED
 		if (fault != HFB_FAULT_END && stale_accepted(r, &v)) {

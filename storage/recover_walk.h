@@ -19,30 +19,30 @@ struct hfb_recovery {
 	struct hfb_env *env;
 	const char *folder;
 	uint32_t seed;
-	uint32_t first;			/* segment not retired */
-	uint64_t reach;			/* how far `durable` may have been behind */
+	uint32_t first; /* segment not retired */
+	uint64_t reach; /* how far `durable` may have been behind */
 	struct hfb_recovered *ret;
-	struct hfb_index **indexes;	/* by segment, as far as built */
+	struct hfb_index **indexes; /* by segment, as far as built */
 	/* the log at `position` */
 	uint64_t position;
 	uint64_t offset;
 	bool offset_known;
-	uint32_t epoch;			/* of the last batch */
-	uint64_t timestamp_ns;		/* of the last batch */
-	bool ended;			/* the last batch was an end mark */
-	bool walked;			/* some batch was found behind the checkpoint */
+	uint32_t epoch;	       /* of the last batch */
+	uint64_t timestamp_ns; /* of the last batch */
+	bool ended;	       /* the last batch was an end mark */
+	bool walked;	       /* some batch was found behind the checkpoint */
 	/* what is known to have been durable */
-	uint64_t proven;		/* everything below */
-	uint32_t proof_epoch;		/* epoch of the batch that said so */
-	uint64_t torn_end;		/* end of the last batch found behind the log's end */
+	uint64_t proven;      /* everything below */
+	uint32_t proof_epoch; /* epoch of the batch that said so */
+	uint64_t torn_end;    /* end of the last batch found behind the log's end */
 	/* of the corruption being stepped over */
-	bool *synced;			/* see hfb_recover_config */
-	uint32_t walk_at;		/* segment that `scan` has open */
-	uint32_t resume_at;		/* segment the log goes on in */
+	bool *synced;	    /* see hfb_recover_config */
+	uint32_t walk_at;   /* segment that `scan` has open */
+	uint32_t resume_at; /* segment the log goes on in */
 	int resume_error;
 	const char *fault_name, *fault_why;
 	struct hfb_producers producers;
-	uint32_t epochs_max;		/* allocated */
+	uint32_t epochs_max; /* allocated */
 	struct hfb_scan scan, probe;
 };
 

@@ -46,8 +46,7 @@ hfb_segment_header_parse(const void *bytes, size_t size, const struct hfb_uuid *
 				   h.partition);
 	if (h.base_position % HFB_SEGMENT_HEADER_BYTES != 0 ||
 	    h.capacity_bytes % HFB_SEGMENT_HEADER_BYTES != 0 || h.capacity_bytes == 0 ||
-	    h.capacity_bytes > HFB_SEGMENT_BYTES_MAX ||
-	    h.base_position > UINT64_MAX / 4)
+	    h.capacity_bytes > HFB_SEGMENT_BYTES_MAX || h.base_position > UINT64_MAX / 4)
 		return hfb_err_set(err, -EBADMSG,
 				   "header: positions %" PRIu64 " + %" PRIu64 " cannot be",
 				   h.base_position, h.capacity_bytes);
@@ -60,8 +59,7 @@ hfb_segment_header_seal(struct hfb_segment_header *header)
 {
 	header->magic = HFB_SEGMENT_MAGIC;
 	header->version = HFB_FORMAT_VERSION;
-	header->header_crc =
-		hfb_crc32c(0, header, offsetof(struct hfb_segment_header, header_crc));
+	header->header_crc = hfb_crc32c(0, header, offsetof(struct hfb_segment_header, header_crc));
 }
 
 bool
@@ -135,7 +133,8 @@ window_fill(struct hfb_scan *scan, uint64_t position, size_t want)
 	int64_t n;
 
 	if (bytes < want)
-		bytes = want > WINDOW_MAX ? WINDOW_MAX : (want + WINDOW_MIN - 1) & ~(size_t)(WINDOW_MIN - 1);
+		bytes = want > WINDOW_MAX ? WINDOW_MAX
+					  : (want + WINDOW_MIN - 1) & ~(size_t)(WINDOW_MIN - 1);
 	if (bytes > scan->file_end - position)
 		bytes = (size_t)(scan->file_end - position);
 	if (scan->buffer_bytes < bytes) {
@@ -164,7 +163,7 @@ window_fill(struct hfb_scan *scan, uint64_t position, size_t want)
 			scan->error = (int)n;
 			return;
 		}
-		if (n == 0) {	/* shorter than fstat said */
+		if (n == 0) { /* shorter than fstat said */
 			scan->file_end = position + (scan->window_bytes & ~(size_t)7);
 			break;
 		}
@@ -246,13 +245,14 @@ hfb_scan_next_valid(struct hfb_scan *scan, uint64_t from, uint64_t limit, uint64
 	from = (from + 7) & ~7ull;
 	while (from < limit) {
 		size_t have, look;
-		const uint8_t *at = hfb_scan_bytes(scan, from, step + HFB_BATCH_HEADER_BYTES, &have);
+		const uint8_t *at =
+			hfb_scan_bytes(scan, from, step + HFB_BATCH_HEADER_BYTES, &have);
 
 		if (at == NULL || have < HFB_BATCH_HEADER_BYTES)
 			return false;
 		/* Headers that begin in [from, from + step): they may end behind it. */
-		look = have < step + HFB_BATCH_HEADER_BYTES - 8 ?
-			       have : step + HFB_BATCH_HEADER_BYTES - 8;
+		look = have < step + HFB_BATCH_HEADER_BYTES - 8 ? have
+								: step + HFB_BATCH_HEADER_BYTES - 8;
 		if (all_zero(at, look)) {
 			zeros += step;
 			if (zeros_max != 0 && zeros >= zeros_max) {
@@ -286,7 +286,8 @@ hfb_scan_data_ahead(struct hfb_scan *scan, uint64_t from)
 	from &= ~(uint64_t)(sizeof(block) - 1);
 	for (uint64_t ahead = 128u * HFB_KIB; from + ahead < scan->file_end; ahead *= 2) {
 		int64_t n = hfb_file_read(scan->env, scan->fd, block, sizeof(block),
-					  HFB_SEGMENT_HEADER_BYTES + (from + ahead - scan->base_position));
+					  HFB_SEGMENT_HEADER_BYTES +
+						  (from + ahead - scan->base_position));
 
 		if (n < 0) {
 			scan->error = (int)n;

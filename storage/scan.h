@@ -33,16 +33,16 @@ struct hfb_scan {
 	int fd;
 	uint32_t seed;
 	uint64_t base_position, capacity_bytes;
-	uint64_t position;		/* where the next batch is looked for */
-	uint8_t *buffer;		/* own from here on */
+	uint64_t position; /* where the next batch is looked for */
+	uint8_t *buffer;   /* own from here on */
 	size_t buffer_bytes;
-	uint64_t window_position;	/* first position in the buffer */
+	uint64_t window_position; /* first position in the buffer */
 	size_t window_bytes;
-	size_t next_bytes;		/* read next time */
-	uint64_t file_end;		/* position the file's bytes end at */
-	uint64_t read_bytes;		/* read in all */
-	uint64_t gave_up;		/* zeros ended the last search here; 0 = they did not */
-	int error;			/* -errno of a failed read */
+	size_t next_bytes;   /* read next time */
+	uint64_t file_end;   /* position the file's bytes end at */
+	uint64_t read_bytes; /* read in all */
+	uint64_t gave_up;    /* zeros ended the last search here; 0 = they did not */
+	int error;	     /* -errno of a failed read */
 	bool open;
 };
 
@@ -82,8 +82,8 @@ enum hfb_fault hfb_scan_next(struct hfb_scan *scan, unsigned int checks,
  * `position`, which is set there, checks the rest), false: none up to @limit, the
  * segment's end, or @zeros_max bytes of zeros in a row (0 = never give up).
  */
-bool hfb_scan_next_valid(struct hfb_scan *scan, uint64_t from, uint64_t limit,
-			 uint64_t zeros_max, struct hfb_batch_view *ret_view);
+bool hfb_scan_next_valid(struct hfb_scan *scan, uint64_t from, uint64_t limit, uint64_t zeros_max,
+			 struct hfb_batch_view *ret_view);
 /* Samples of the segment at growing distances behind @from: is any of them not zero? */
 bool hfb_scan_data_ahead(struct hfb_scan *scan, uint64_t from);
 /* Bytes at @position, at most up to the segment's end; NULL when not readable. */

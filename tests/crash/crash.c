@@ -44,13 +44,13 @@
 #include "store.h"
 #include "writer.h"
 
-#define DATA "/data"
-#define PARTITIONS 3u
-#define PRODUCERS 3u		/* a partition */
-#define SEGMENT_BYTES HFB_SEGMENT_BYTES_MIN
+#define DATA		"/data"
+#define PARTITIONS	3u
+#define PRODUCERS	3u /* a partition */
+#define SEGMENT_BYTES	HFB_SEGMENT_BYTES_MIN
 #define RETENTION_BYTES (2u * HFB_SEGMENT_BYTES_MIN)
-#define IMAGES_A_WORLD 50u
-#define WAIT_NS_MAX 20000000000ull
+#define IMAGES_A_WORLD	50u
+#define WAIT_NS_MAX	20000000000ull
 
 static struct {
 	uint64_t images, again, worlds, failures, acked_checked, events_checked, operations, rolls,
@@ -66,8 +66,7 @@ static bool verbose;
 static char suspect_path[1024];
 static uint64_t suspect_offset;
 
-static void __attribute__((format(printf, 1, 2)))
-fail(const char *format, ...)
+static void __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
 {
 	char text[512];
 	va_list ap;
@@ -85,25 +84,25 @@ fail(const char *format, ...)
 
 /* One event as it was appended; its offset is its place in the array. */
 struct event {
-	uint64_t id;			/* unlike any other's; the payload follows from it */
+	uint64_t id; /* unlike any other's; the payload follows from it */
 	uint64_t sequence;
 	uint32_t producer, bytes;
-	uint64_t end_position;		/* of its batch */
+	uint64_t end_position; /* of its batch */
 };
 
 enum note_kind { NOTE_APPEND, NOTE_ACK, NOTE_CUT };
 struct note {
-	uint64_t at;			/* the disk's operation count */
+	uint64_t at; /* the disk's operation count */
 	enum note_kind kind;
 	uint32_t partition;
-	uint64_t value;			/* ack, cut: an offset */
+	uint64_t value; /* ack, cut: an offset */
 	struct event event;
 };
 
 struct truth {
 	struct event *events;
 	uint64_t count, max;
-	uint64_t acked;			/* offsets below are durable */
+	uint64_t acked; /* offsets below are durable */
 };
 
 struct world {
@@ -117,7 +116,7 @@ struct world {
 	struct hfb_writer *writer;
 	struct hfb_log *logs[PARTITIONS];
 	struct hfb_positions *positions;
-	bool failed;			/* gave up: something was not as it must be */
+	bool failed; /* gave up: something was not as it must be */
 };
 
 static uint64_t id_next = 1;
@@ -230,8 +229,8 @@ struct reading {
 	struct world *world;
 	uint32_t partition;
 	const char *folder;
-	uint64_t start, end;		/* positions, as recovery says */
-	uint64_t offset;		/* next expected */
+	uint64_t start, end; /* positions, as recovery says */
+	uint64_t offset;     /* next expected */
 	uint64_t position;
 	bool begun;
 };
@@ -291,7 +290,8 @@ read_segment(void *arg, const char *name, bool is_folder)
 			    v.header.producer_id !=
 				    producer_id(g->partition, t->events[offset].producer) ||
 			    v.header.base_sequence + r.index != t->events[offset].sequence)
-				fail("partition %u: offset %" PRIu64 " is not what was appended there",
+				fail("partition %u: offset %" PRIu64
+				     " is not what was appended there",
 				     g->partition, offset);
 		}
 		g->offset += v.header.count;
@@ -306,8 +306,11 @@ check_log(struct world *w, uint32_t partition, const struct hfb_log_report *repo
 	struct truth *t = &w->truths[partition];
 	struct hfb_uuid topic = topic_uuid();
 	char folder[512], text[64];
-	struct reading g = { .world = w, .partition = partition, .folder = folder,
-			     .start = report->start_position, .end = report->end_position };
+	struct reading g = { .world = w,
+			     .partition = partition,
+			     .folder = folder,
+			     .start = report->start_position,
+			     .end = report->end_position };
 	uint32_t n = 0;
 
 	for (int i = 0; i < 16; i++)
@@ -322,12 +325,12 @@ check_log(struct world *w, uint32_t partition, const struct hfb_log_report *repo
 		fail("partition %u: %" PRIu64 " events were acked, %" PRIu64 " are left", partition,
 		     t->acked, report->end_offset);
 	if (report->end_offset > t->count)
-		fail("partition %u: %" PRIu64 " events were appended, %" PRIu64 " are there", partition,
-		     t->count, report->end_offset);
+		fail("partition %u: %" PRIu64 " events were appended, %" PRIu64 " are there",
+		     partition, t->count, report->end_offset);
 	/* Retention keeps at least its bytes, as of an end that may have been lost since. */
 	if (report->start_position != 0 &&
-	    (partition != 0 || report->end_position - report->start_position + HFB_RING_BYTES_MIN <
-				       RETENTION_BYTES))
+	    (partition != 0 ||
+	     report->end_position - report->start_position + HFB_RING_BYTES_MIN < RETENTION_BYTES))
 		fail("partition %u: starts at %" PRIu64 ", ends at %" PRIu64, partition,
 		     report->start_position, report->end_position);
 	(void)hfb_env_list(sim_disk_env(w->disk), folder, read_segment, &g);
@@ -335,8 +338,8 @@ check_log(struct world *w, uint32_t partition, const struct hfb_log_report *repo
 		fail("partition %u: files end at %" PRIu64 ", the log at %" PRIu64, partition,
 		     g.position, report->end_position);
 	if (g.begun && g.offset != report->end_offset)
-		fail("partition %u: %" PRIu64 " events are there, recovery says %" PRIu64, partition,
-		     g.offset, report->end_offset);
+		fail("partition %u: %" PRIu64 " events are there, recovery says %" PRIu64,
+		     partition, g.offset, report->end_offset);
 	total.acked_checked += t->acked;
 }
 
@@ -358,14 +361,14 @@ check_dedup(struct world *w, uint32_t partition)
 							 window, &expected);
 			if (verdict != HFB_SEQUENCE_DUPLICATE)
 				fail("partition %u: producer %u sends %" PRIu64
-				     " again and is told %d, not duplicate", partition, p,
-				     next - window, (int)verdict);
+				     " again and is told %d, not duplicate",
+				     partition, p, next - window, (int)verdict);
 		}
 		verdict = hfb_log_sequence_check(w->logs[partition], id, 0, next, 1, &expected);
 		if (verdict != HFB_SEQUENCE_NEXT)
 			fail("partition %u: producer %u goes on at %" PRIu64
-			     " and is told %d (expected %" PRIu64 ")", partition, p, next,
-			     (int)verdict, expected);
+			     " and is told %d (expected %" PRIu64 ")",
+			     partition, p, next, (int)verdict, expected);
 	}
 }
 
@@ -410,8 +413,11 @@ static bool
 world_open(struct world *w)
 {
 	struct hfb_store_config config = {
-		.data_dir = DATA, .sync = sync_mode, .ring_bytes_default = HFB_RING_BYTES_MIN,
-		.segment_bytes_default = SEGMENT_BYTES, .helper_cpu = -1,
+		.data_dir = DATA,
+		.sync = sync_mode,
+		.ring_bytes_default = HFB_RING_BYTES_MIN,
+		.segment_bytes_default = SEGMENT_BYTES,
+		.helper_cpu = -1,
 		.dedup_window_ns = 3600ull * 1000000000ull,
 	};
 	struct hfb_writer_config writer = { .logs_max = PARTITIONS, .producers_max = 256 };
@@ -431,11 +437,15 @@ world_open(struct world *w)
 	}
 	for (uint32_t p = 0; p < PARTITIONS; p++) {
 		struct hfb_log_config log = {
-			.topic = "t", .topic_uuid = topic_uuid(), .partition = p,
+			.topic = "t",
+			.topic_uuid = topic_uuid(),
+			.partition = p,
 			.commit_stage = HFB_STAGE_DURABLE,
 			.retention_bytes = p == 0 ? RETENTION_BYTES : 0,
-			.segment_bytes_max = SEGMENT_BYTES, .ring_bytes_max = HFB_RING_BYTES_MIN,
-			.leader_epoch = epoch, .positions = &w->positions[p],
+			.segment_bytes_max = SEGMENT_BYTES,
+			.ring_bytes_max = HFB_RING_BYTES_MIN,
+			.leader_epoch = epoch,
+			.positions = &w->positions[p],
 		};
 
 		memset(&w->positions[p], 0, sizeof(w->positions[p]));
@@ -530,8 +540,10 @@ append(struct world *w, uint32_t partition)
 		struct hfb_record r = { size, HFB_KEY_NULL, 0, 0 };
 		uint8_t *to = at + HFB_BATCH_HEADER_BYTES + i * (bytes / count);
 
-		events[i] = (struct event){ .id = id_next++, .sequence = sequence + i,
-					    .producer = producer, .bytes = size };
+		events[i] = (struct event){ .id = id_next++,
+					    .sequence = sequence + i,
+					    .producer = producer,
+					    .bytes = size };
 		memcpy(to, &r, sizeof(r));
 		payload_fill(to + sizeof(r), events[i].id, size);
 	}
@@ -572,7 +584,7 @@ world_work(struct world *w, uint64_t bytes)
 		turn(w);
 		if (appended == 0)
 			rest();
-		if (sim_random(&w->random) % 16 == 0)	/* catch up: small writes then */
+		if (sim_random(&w->random) % 16 == 0) /* catch up: small writes then */
 			for (int i = 0; i < 30; i++)
 				turn(w);
 		if (now_ns() - began > WAIT_NS_MAX) {
@@ -671,8 +683,9 @@ image(struct world *from, const struct truth *base, uint32_t depth)
 		suspect_path[0] = '\0';
 	}
 	if (total.failures != before && verbose)
-		fprintf(stderr, "  in the image of operation %" PRIu64 ", seed %" PRIu64 ", depth %u\n",
-			at, seed, depth);
+		fprintf(stderr,
+			"  in the image of operation %" PRIu64 ", seed %" PRIu64 ", depth %u\n", at,
+			seed, depth);
 	for (uint32_t p = 0; p < PARTITIONS; p++)
 		free(copy[p].events);
 	world_free(&w);
@@ -692,8 +705,9 @@ world_run(uint64_t seed, uint64_t images)
 			world_close(&w, false);
 			break;
 		}
-		world_work(&w, run == 0 ? 5 * SEGMENT_BYTES : SEGMENT_BYTES / 2 +
-								     sim_random(&w.random) % SEGMENT_BYTES);
+		world_work(&w, run == 0
+				       ? 5 * SEGMENT_BYTES
+				       : SEGMENT_BYTES / 2 + sim_random(&w.random) % SEGMENT_BYTES);
 		world_close(&w, sim_random(&w.random) % 3 == 0);
 	}
 	sim_disk_counts(w.disk, &counts);
@@ -707,10 +721,11 @@ world_run(uint64_t seed, uint64_t images)
 static int
 usage(FILE *to, int code)
 {
-	fprintf(to, "usage: crash [--images N] [--seed N] [--sync auto|dsync|fdatasync]\n"
-		    "             [--expect-failure] [--verbose]\n"
-		    "Recovers images of what a power failure may leave. One JSON object on stdout.\n"
-		    "Exit: 0 no failure, 1 failures (exchanged by --expect-failure), 2 usage.\n");
+	fprintf(to,
+		"usage: crash [--images N] [--seed N] [--sync auto|dsync|fdatasync]\n"
+		"             [--expect-failure] [--verbose]\n"
+		"Recovers images of what a power failure may leave. One JSON object on stdout.\n"
+		"Exit: 0 no failure, 1 failures (exchanged by --expect-failure), 2 usage.\n");
 	return code;
 }
 
@@ -718,9 +733,12 @@ int
 main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "images", required_argument, NULL, 'i' }, { "seed", required_argument, NULL, 's' },
-		{ "sync", required_argument, NULL, 'y' }, { "expect-failure", no_argument, NULL, 'e' },
-		{ "verbose", no_argument, NULL, 'v' }, { "help", no_argument, NULL, 'h' },
+		{ "images", required_argument, NULL, 'i' },
+		{ "seed", required_argument, NULL, 's' },
+		{ "sync", required_argument, NULL, 'y' },
+		{ "expect-failure", no_argument, NULL, 'e' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t images = 500, seed = 0, random;

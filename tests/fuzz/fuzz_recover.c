@@ -21,15 +21,15 @@
 #include "scan.h"
 #include "sim_disk.h"
 
-#define REPAIR_HEADERS 0x01u
+#define REPAIR_HEADERS	0x01u
 #define REPAIR_PAYLOADS 0x02u
-#define TWO_SEGMENTS 0x04u
-#define CHECKPOINT 0x08u
-#define INDEX 0x10u
-#define OWN_HEADER 0x20u
-#define KEEP_CRC 0x40u		/* checkpoint and index keep the crc they have */
-#define BASE 8192u
-#define SIDE_BYTES 320u
+#define TWO_SEGMENTS	0x04u
+#define CHECKPOINT	0x08u
+#define INDEX		0x10u
+#define OWN_HEADER	0x20u
+#define KEEP_CRC	0x40u /* checkpoint and index keep the crc they have */
+#define BASE		8192u
+#define SIDE_BYTES	320u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -72,7 +72,8 @@ segment_put(struct hfb_env *env, uint64_t base, const uint8_t *bytes, size_t siz
 	    const uint8_t *own, size_t own_size)
 {
 	uint64_t capacity = (size + 4095) / 4096 * 4096;
-	struct hfb_segment_header h = { .topic = topic, .base_position = base,
+	struct hfb_segment_header h = { .topic = topic,
+					.base_position = base,
 					.capacity_bytes = capacity };
 	uint8_t *file = calloc(1, HFB_SEGMENT_HEADER_BYTES + capacity);
 	char path[64];
@@ -174,7 +175,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		}
 		file_put(env, "/p/" HFB_CHECKPOINT_NAME, side, side_size);
 		if (hfb_checkpoint_decode(side, side_size - 8, &c, NULL) == 0)
-			abort();	/* its counts say more than there is */
+			abort(); /* its counts say more than there is */
 	} else if (side_size > 0) {
 		uint32_t count = (SIDE_BYTES - sizeof(struct hfb_index_header)) / 24, crc;
 		char path[64];
@@ -198,7 +199,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 		hfb_recovered_fini(&second);
 	} else if (r != -EOPNOTSUPP) {
-		abort();	/* no input makes the disk fail */
+		abort(); /* no input makes the disk fail */
 	}
 	hfb_recovered_fini(&first);
 	sim_disk_destroy(disk);

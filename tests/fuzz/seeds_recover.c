@@ -73,16 +73,24 @@ main(int argc, char **argv)
 	seed("clean-repair", 3, image.bytes, image.position - BASE + 64, NULL, 0);
 	seed("own-header", 0x23, image.bytes, image.position - BASE + 64, NULL, 0);
 	c = (struct hfb_checkpoint){
-		.topic = { { 1 } }, .leader_epoch = 2, .position = middle, .offset = 106,
-		.start_position = BASE, .segment_base = BASE, .segment_base_offset = 100,
-		.last_timestamp_ns = 1000007000, .epochs_count = 1, .epochs = &epoch,
-		.dedup_count = 1, .dedup = &dedup,
+		.topic = { { 1 } },
+		.leader_epoch = 2,
+		.position = middle,
+		.offset = 106,
+		.start_position = BASE,
+		.segment_base = BASE,
+		.segment_base_offset = 100,
+		.last_timestamp_ns = 1000007000,
+		.epochs_count = 1,
+		.epochs = &epoch,
+		.dedup_count = 1,
+		.dedup = &dedup,
 	};
 	hfb_checkpoint_encode(&c, side);
 	seed("checkpoint", 8, image.bytes, image.position - BASE, side, hfb_checkpoint_bytes(&c));
 	seed("checkpoint-repair", 0x0b, image.bytes, image.position - BASE, side,
 	     hfb_checkpoint_bytes(&c));
-	image.bytes[middle - BASE - 20] ^= 1;	/* durable, for those behind say so */
+	image.bytes[middle - BASE - 20] ^= 1; /* durable, for those behind say so */
 	seed("corrupt", 0, image.bytes, image.position - BASE, NULL, 0);
 	image.bytes[image.position - BASE - 150] ^= 1;
 	seed("torn", 0, image.bytes, image.position - BASE, NULL, 0);

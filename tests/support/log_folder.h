@@ -63,8 +63,10 @@ log_folder_segment(const char *folder, const struct log_image *image, uint64_t b
 		   uint64_t capacity)
 {
 	struct hfb_segment_header h = {
-		.topic = LOG_IMAGE_TOPIC, .partition = LOG_IMAGE_PARTITION,
-		.base_position = base, .capacity_bytes = capacity,
+		.topic = LOG_IMAGE_TOPIC,
+		.partition = LOG_IMAGE_PARTITION,
+		.base_position = base,
+		.capacity_bytes = capacity,
 	};
 	uint8_t *block = calloc(1, HFB_SEGMENT_HEADER_BYTES);
 	int fd = open(log_folder_path(folder, log_folder_name(base, ".seg")),
@@ -118,7 +120,9 @@ static inline int
 log_folder_recover(const char *folder, struct hfb_recovered *ret)
 {
 	struct hfb_recover_config config = {
-		.folder = folder, .topic = LOG_IMAGE_TOPIC, .partition = LOG_IMAGE_PARTITION,
+		.folder = folder,
+		.topic = LOG_IMAGE_TOPIC,
+		.partition = LOG_IMAGE_PARTITION,
 	};
 	struct hfb_err err = { 0 };
 	int r = hfb_recover(hfb_env_real(), &config, ret, &err);

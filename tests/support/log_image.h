@@ -24,18 +24,21 @@
 #include "assert.h"
 #include "crc32c.h"
 
-#define LOG_IMAGE_TOPIC ((struct hfb_uuid){ { 7, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 } })
+#define LOG_IMAGE_TOPIC                                                                            \
+	((struct hfb_uuid){ { 7, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 } })
 #define LOG_IMAGE_PARTITION 3u
 
 struct log_image {
-	uint8_t *bytes;			/* of `base` on */
+	uint8_t *bytes; /* of `base` on */
 	uint64_t base, capacity;
-	uint64_t position, offset;	/* the next batch's */
-	uint64_t durable;		/* what appended batches say was durable */
+	uint64_t position, offset; /* the next batch's */
+	uint64_t durable;	   /* what appended batches say was durable */
 	uint64_t timestamp_ns;
 	uint32_t epoch, previous_epoch;
 	uint32_t seed;
-	struct { uint64_t id, next; } producers[16];
+	struct {
+		uint64_t id, next;
+	} producers[16];
 };
 
 static inline uint32_t
@@ -85,8 +88,7 @@ log_image_put(struct log_image *image, struct hfb_batch b, const void *extension
 	b.durable_lag = (uint32_t)((position - image->durable) / 8);
 	b.timestamp_ns = image->timestamp_ns += 1000;
 	b.payload_crc = hfb_crc32c(0, payload, payload_bytes);
-	if ((b.flags & HFB_BATCH_CONTROL) && b.count == 0 &&
-	    b.base_sequence == HFB_CONTROL_PADDING)
+	if ((b.flags & HFB_BATCH_CONTROL) && b.count == 0 && b.base_sequence == HFB_CONTROL_PADDING)
 		b.payload_crc = 0;
 	b.header_crc = hfb_batch_crc(image->seed, position, &b);
 	memcpy(at, &b, sizeof(b));
@@ -185,11 +187,16 @@ log_image_gap(struct log_image *image, uint64_t stream, uint64_t first, uint64_t
 	      uint32_t cause)
 {
 	struct hfb_control_gap c = {
-		.control = { HFB_CONTROL_GAP, 1, 0 }, .first = first, .count = count, .cause = cause,
+		.control = { HFB_CONTROL_GAP, 1, 0 },
+		.first = first,
+		.count = count,
+		.cause = cause,
 	};
 	struct hfb_batch b = {
-		.flags = HFB_BATCH_CONTROL | HFB_BATCH_STREAM, .count = 1,
-		.producer_id = stream, .base_sequence = first,
+		.flags = HFB_BATCH_CONTROL | HFB_BATCH_STREAM,
+		.count = 1,
+		.producer_id = stream,
+		.base_sequence = first,
 	};
 
 	return log_image_put(image, b, NULL, 0, &c, sizeof(c));

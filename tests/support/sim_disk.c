@@ -19,18 +19,18 @@
 #include "assert.h"
 #include "sim_disk.h"
 
-#define NEVER UINT64_MAX
-#define SECTOR 512u
-#define BLOCK 4096u
-#define ROOT 0u
+#define NEVER	 UINT64_MAX
+#define SECTOR	 512u
+#define BLOCK	 4096u
+#define ROOT	 0u
 #define NO_INODE UINT32_MAX
 
 struct write {
-	uint64_t submit, complete, durable;	/* operations; NEVER */
-	uint64_t gone;				/* killed with its process before it was sent */
-	uint64_t offset, bytes;			/* bytes 0: a size change to `offset` */
-	uint8_t *first;				/* memory at submit; NULL = zeros */
-	uint8_t *second;			/* what went to the device, when not the same */
+	uint64_t submit, complete, durable; /* operations; NEVER */
+	uint64_t gone;			    /* killed with its process before it was sent */
+	uint64_t offset, bytes;		    /* bytes 0: a size change to `offset` */
+	uint8_t *first;			    /* memory at submit; NULL = zeros */
+	uint8_t *second;		    /* what went to the device, when not the same */
 	bool direct, size_change;
 };
 
@@ -38,7 +38,7 @@ struct inode {
 	bool folder;
 	uint8_t *base, *data;
 	uint64_t base_size, size, room;
-	uint64_t synced_size;			/* an fsync covered the blocks below */
+	uint64_t synced_size; /* an fsync covered the blocks below */
 	struct write **writes;
 	uint32_t writes_count, writes_max;
 };
@@ -201,8 +201,12 @@ name_op(struct sim_disk *d, enum name_kind kind, uint32_t folder, const char *na
 
 	d->name_ops = grown(d->name_ops, d->name_ops_count, &d->name_ops_max, sizeof(*op));
 	op = &d->name_ops[d->name_ops_count++];
-	*op = (struct name_op){ .kind = kind, .at = ++d->now, .durable = NEVER, .folder = folder,
-				.inode = inode, .name = strdup(name),
+	*op = (struct name_op){ .kind = kind,
+				.at = ++d->now,
+				.durable = NEVER,
+				.folder = folder,
+				.inode = inode,
+				.name = strdup(name),
 				.to = to != NULL ? strdup(to) : NULL };
 	names_apply(&d->names, op);
 }
@@ -359,17 +363,19 @@ sync_writes(struct sim_disk *d, uint32_t inode, uint64_t began, bool flush)
 
 /* Calls. -------------------------------------------------------------------------- */
 
-#define ENTER(d) do {						\
-		pthread_mutex_lock(&(d)->lock);			\
-		if ((d)->dead) {				\
-			pthread_mutex_unlock(&(d)->lock);	\
-			return -EIO;				\
-		}						\
+#define ENTER(d)                                                                                   \
+	do {                                                                                       \
+		pthread_mutex_lock(&(d)->lock);                                                    \
+		if ((d)->dead) {                                                                   \
+			pthread_mutex_unlock(&(d)->lock);                                          \
+			return -EIO;                                                               \
+		}                                                                                  \
 	} while (0)
-#define LEAVE(d, r) do {					\
-		int leave_ = (int)(r);				\
-		pthread_mutex_unlock(&(d)->lock);		\
-		return leave_;					\
+#define LEAVE(d, r)                                                                                \
+	do {                                                                                       \
+		int leave_ = (int)(r);                                                             \
+		pthread_mutex_unlock(&(d)->lock);                                                  \
+		return leave_;                                                                     \
 	} while (0)
 
 static int
@@ -409,8 +415,8 @@ sim_open(struct hfb_env *env, const char *path, int flags, unsigned int mode)
 		;
 	if (fd == 1024)
 		LEAVE(d, -EMFILE);
-	d->files[fd] = (struct file){ .inode = inode, .used = true,
-				      .direct = (flags & O_DIRECT) != 0 };
+	d->files[fd] =
+		(struct file){ .inode = inode, .used = true, .direct = (flags & O_DIRECT) != 0 };
 	LEAVE(d, fd);
 }
 
@@ -545,7 +551,7 @@ sim_rename(struct hfb_env *env, const char *from, const char *to)
 		r = path_walk(d, to, &folder_to, name_to, sizeof(name_to));
 	if (r < 0)
 		LEAVE(d, r);
-	hfb_assert(folder == folder_to);	/* storage never moves between folders */
+	hfb_assert(folder == folder_to); /* storage never moves between folders */
 	e = names_find(&d->names, folder, name);
 	if (e == NULL)
 		LEAVE(d, -ENOENT);
@@ -887,8 +893,8 @@ flight_write(struct sim_disk *d, struct flight *f)
 	struct write *w = f->write;
 
 	/* memory may have changed since: what was appended to the same block */
-	if (w->first == NULL ? !all_zero(f->op.buffer, w->bytes) :
-			       memcmp(w->first, f->op.buffer, w->bytes) != 0) {
+	if (w->first == NULL ? !all_zero(f->op.buffer, w->bytes)
+			     : memcmp(w->first, f->op.buffer, w->bytes) != 0) {
 		w->second = malloc(w->bytes);
 		hfb_assert(w->second != NULL);
 		memcpy(w->second, f->op.buffer, w->bytes);
@@ -903,8 +909,8 @@ flight_write(struct sim_disk *d, struct flight *f)
 				memset(w->second + o, 0, step);
 		}
 	}
-	put_bytes(&n->data, &n->size, &n->room, w->offset,
-		  w->second != NULL ? w->second : w->first, w->bytes);
+	put_bytes(&n->data, &n->size, &n->room, w->offset, w->second != NULL ? w->second : w->first,
+		  w->bytes);
 	w->complete = d->now;
 }
 
@@ -924,9 +930,9 @@ flight_end(struct sim_disk *d, struct flight *f)
 			f->write->durable = d->now;
 		break;
 	case HFB_IO_READ:
-		f->result = at >= n->size ? 0 :
-			    n->size - at < f->op.bytes ? (int32_t)(n->size - at) :
-							 (int32_t)f->op.bytes;
+		f->result = at >= n->size		 ? 0
+			    : n->size - at < f->op.bytes ? (int32_t)(n->size - at)
+							 : (int32_t)f->op.bytes;
 		if (f->result > 0)
 			memcpy(f->op.buffer, n->data + at, (size_t)f->result);
 		break;
@@ -971,15 +977,35 @@ sim_io_reap(struct hfb_io *base, struct hfb_io_done *done, uint32_t max)
 }
 
 static const struct hfb_env_ops sim_ops = {
-	.open = sim_open, .close = sim_close, .pread = sim_pread, .pwrite = sim_pwrite,
-	.fsync = sim_fsync, .fdatasync = sim_fsync, .allocate = sim_allocate,
-	.truncate = sim_truncate, .rename = sim_rename, .unlink = sim_unlink, .mkdir = sim_mkdir,
-	.rmdir = sim_unlink, .list = sim_list, .sync_dir = sim_sync_dir,
-	.sync_all = sim_sync_all, .device = sim_device, .size = sim_size,
-	.free_bytes = sim_free_bytes, .lock = sim_lock, .io_create = sim_io_create,
-	.io_destroy = sim_io_destroy, .io_enable = sim_io_enable, .io_file = sim_io_file,
-	.io_buffer = sim_io_buffer, .io_prepare = sim_io_prepare, .io_submit = sim_io_submit,
-	.io_reap = sim_io_reap, .now_ns = sim_now_ns, .random = sim_random_bytes,
+	.open = sim_open,
+	.close = sim_close,
+	.pread = sim_pread,
+	.pwrite = sim_pwrite,
+	.fsync = sim_fsync,
+	.fdatasync = sim_fsync,
+	.allocate = sim_allocate,
+	.truncate = sim_truncate,
+	.rename = sim_rename,
+	.unlink = sim_unlink,
+	.mkdir = sim_mkdir,
+	.rmdir = sim_unlink,
+	.list = sim_list,
+	.sync_dir = sim_sync_dir,
+	.sync_all = sim_sync_all,
+	.device = sim_device,
+	.size = sim_size,
+	.free_bytes = sim_free_bytes,
+	.lock = sim_lock,
+	.io_create = sim_io_create,
+	.io_destroy = sim_io_destroy,
+	.io_enable = sim_io_enable,
+	.io_file = sim_io_file,
+	.io_buffer = sim_io_buffer,
+	.io_prepare = sim_io_prepare,
+	.io_submit = sim_io_submit,
+	.io_reap = sim_io_reap,
+	.now_ns = sim_now_ns,
+	.random = sim_random_bytes,
 };
 
 /* The disk. --------------------------------------------------------------------------- */
@@ -1157,9 +1183,9 @@ static struct luck
 luck_draw(uint64_t *random)
 {
 	static const struct luck lucks[] = {
-		{ 0, 0, 0 }, { 256, 256, 256 }, { 256, 256, 0 }, { 0, 0, 256 }, { 128, 256, 128 },
-		{ 256, 128, 128 }, { 128, 128, 128 }, { 256, 240, 256 }, { 256, 16, 64 },
-		{ 40, 256, 200 }, { 220, 256, 0 }, { 128, 128, 0 },
+		{ 0, 0, 0 },	   { 256, 256, 256 }, { 256, 256, 0 },	 { 0, 0, 256 },
+		{ 128, 256, 128 }, { 256, 128, 128 }, { 128, 128, 128 }, { 256, 240, 256 },
+		{ 256, 16, 64 },   { 40, 256, 200 },  { 220, 256, 0 },	 { 128, 128, 0 },
 	};
 
 	return lucks[sim_random(random) % (sizeof(lucks) / sizeof(*lucks))];
@@ -1216,9 +1242,9 @@ crash_names(struct sim_disk *d, struct names *to, uint64_t at, struct luck luck,
 		const struct name_op *op = &d->name_ops[i];
 		bool done = op->durable <= at || drawn(random, luck.name);
 
-		if (op->durable > at && (names_find(&barred, op->folder, op->name) != NULL ||
-					 (op->to != NULL &&
-					  names_find(&barred, op->folder, op->to) != NULL)))
+		if (op->durable > at &&
+		    (names_find(&barred, op->folder, op->name) != NULL ||
+		     (op->to != NULL && names_find(&barred, op->folder, op->to) != NULL)))
 			done = false;
 		if (done) {
 			names_apply(to, op);

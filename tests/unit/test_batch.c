@@ -16,22 +16,32 @@ every_kind(uint64_t base)
 {
 	struct log_image image = log_image_make(base, 8192, 5);
 	struct hfb_control_stream stream = {
-		.control = { HFB_CONTROL_STREAM_START, 1, 0 }, .framing = HFB_FRAMING_IEX_TP,
-		.session_size = 3, .feed_size = 2, .next_sequence = 1,
-		.session = "abc", .feed = "ie",
+		.control = { HFB_CONTROL_STREAM_START, 1, 0 },
+		.framing = HFB_FRAMING_IEX_TP,
+		.session_size = 3,
+		.feed_size = 2,
+		.next_sequence = 1,
+		.session = "abc",
+		.feed = "ie",
 	};
-	struct { struct hfb_extension head; uint64_t stamp; } ext = {
-		.head = { 2, HFB_EXT_PORT_TIME, 0 }, .stamp = 123456789,
+	struct {
+		struct hfb_extension head;
+		uint64_t stamp;
+	} ext = {
+		.head = { 2, HFB_EXT_PORT_TIME, 0 },
+		.stamp = 123456789,
 	};
-	struct hfb_batch b = { .count = 2, .flags = HFB_BATCH_EXTENSION | HFB_BATCH_STREAM,
-			       .producer_id = 77, .base_sequence = 3 };
+	struct hfb_batch b = { .count = 2,
+			       .flags = HFB_BATCH_EXTENSION | HFB_BATCH_STREAM,
+			       .producer_id = 77,
+			       .base_sequence = 3 };
 	uint8_t payload[256];
 	uint32_t bytes = log_image_records(payload, 77, 3, 2, 30);
 
 	log_image_epoch(&image);
 	log_image_events(&image, 9, 4, 50);
 	log_image_control(&image, HFB_CONTROL_STREAM_START, &stream, sizeof(stream));
-	log_image_gap(&image, 77, 1, 2, HFB_GAP_WIRE);	/* base_sequence 1, yet no padding */
+	log_image_gap(&image, 77, 1, 2, HFB_GAP_WIRE); /* base_sequence 1, yet no padding */
 	ext.head.words_crc = hfb_crc32c(0, &ext.stamp, 8);
 	log_image_put(&image, b, &ext, sizeof(ext), payload, bytes);
 	log_image_end(&image);
@@ -43,8 +53,9 @@ static void
 test_every_kind_is_walked(void)
 {
 	static const uint16_t kinds[] = {
-		HFB_CONTROL_EPOCH_START, 0, HFB_CONTROL_STREAM_START, HFB_CONTROL_GAP, 0,
-		HFB_CONTROL_END_MARK, HFB_CONTROL_PADDING,
+		HFB_CONTROL_EPOCH_START, 0, HFB_CONTROL_STREAM_START,
+		HFB_CONTROL_GAP,	 0, HFB_CONTROL_END_MARK,
+		HFB_CONTROL_PADDING,
 	};
 	struct log_image image = every_kind(4096 * 1000);
 	struct hfb_batch_view v;
@@ -124,13 +135,16 @@ test_bytes_of_elsewhere_are_refused(void)
 	for (uint64_t p = 0; p < 1ull << 40; p = p * 3 + 4096)
 		if (p != 8192)
 			CU_ASSERT_EQUAL(hfb_batch_parse(image.seed, p, image.bytes, 8192,
-							HFB_CHECK_ALL, &v), HFB_FAULT_HEADER);
+							HFB_CHECK_ALL, &v),
+					HFB_FAULT_HEADER);
 	/* another partition, another topic */
 	CU_ASSERT_EQUAL(hfb_batch_parse(hfb_batch_seed(&other, LOG_IMAGE_PARTITION + 1), 8192,
-					image.bytes, 8192, HFB_CHECK_ALL, &v), HFB_FAULT_HEADER);
+					image.bytes, 8192, HFB_CHECK_ALL, &v),
+			HFB_FAULT_HEADER);
 	other.bytes[3] ^= 1;
 	CU_ASSERT_EQUAL(hfb_batch_parse(hfb_batch_seed(&other, LOG_IMAGE_PARTITION), 8192,
-					image.bytes, 8192, HFB_CHECK_ALL, &v), HFB_FAULT_HEADER);
+					image.bytes, 8192, HFB_CHECK_ALL, &v),
+			HFB_FAULT_HEADER);
 	/* zeros are nothing */
 	memset(image.bytes, 0, 8192);
 	CU_ASSERT_EQUAL(hfb_batch_parse(image.seed, 0, image.bytes, 8192, HFB_CHECK_ALL, &v),
@@ -148,12 +162,15 @@ test_lying_headers_are_refused(void)
 
 	log_image_events(&image, 5, 2, 10);
 	memcpy(&good, image.bytes, 64);
-#define LIE(change, expected) do {							\
-		b = good; change;							\
-		b.header_crc = hfb_batch_crc(image.seed, 0, &b);			\
-		memcpy(image.bytes, &b, 64);						\
-		CU_ASSERT_EQUAL(hfb_batch_parse(image.seed, 0, image.bytes, 4096,	\
-						HFB_CHECK_ALL, &v), expected);		\
+#define LIE(change, expected)                                                                      \
+	do {                                                                                       \
+		b = good;                                                                          \
+		change;                                                                            \
+		b.header_crc = hfb_batch_crc(image.seed, 0, &b);                                   \
+		memcpy(image.bytes, &b, 64);                                                       \
+		CU_ASSERT_EQUAL(                                                                   \
+			hfb_batch_parse(image.seed, 0, image.bytes, 4096, HFB_CHECK_ALL, &v),      \
+			expected);                                                                 \
 	} while (0)
 	LIE(, HFB_FAULT_NONE);
 	LIE(b.size = 0, HFB_FAULT_SHAPE);
@@ -162,7 +179,7 @@ test_lying_headers_are_refused(void)
 	LIE(b.size = HFB_BATCH_BYTES_MAX + 8, HFB_FAULT_SHAPE);
 	LIE(b.size = 0xfffffff8u, HFB_FAULT_SHAPE);
 	LIE(b.size = 8192, HFB_FAULT_SHORT);
-	LIE(b.size = 64, HFB_FAULT_SHAPE);		/* events without bytes */
+	LIE(b.size = 64, HFB_FAULT_SHAPE); /* events without bytes */
 	LIE(b.size -= 8, HFB_FAULT_PAYLOAD);
 	LIE(b.size += 8, HFB_FAULT_PAYLOAD);
 	LIE(b.count = 0, HFB_FAULT_SHAPE);
@@ -189,9 +206,14 @@ static void
 test_lying_record_sizes_are_refused(void)
 {
 	static const struct hfb_record lies[] = {
-		{ 11, HFB_KEY_NULL, 0, 0 }, { 0, HFB_KEY_NULL, 0, 0 }, { 0xfffffffe, 0, 0, 0 },
-		{ 10, 0xfffe, 0, 0 }, { 10, HFB_KEY_NULL, 0xffff, 0 }, { 2, HFB_KEY_NULL, 8, 0 },
-		{ HFB_VALUE_NULL, HFB_KEY_NULL, 0xffff, 0 }, { 0xfffffff0, 16, 0, 0 },
+		{ 11, HFB_KEY_NULL, 0, 0 },
+		{ 0, HFB_KEY_NULL, 0, 0 },
+		{ 0xfffffffe, 0, 0, 0 },
+		{ 10, 0xfffe, 0, 0 },
+		{ 10, HFB_KEY_NULL, 0xffff, 0 },
+		{ 2, HFB_KEY_NULL, 8, 0 },
+		{ HFB_VALUE_NULL, HFB_KEY_NULL, 0xffff, 0 },
+		{ 0xfffffff0, 16, 0, 0 },
 	};
 	struct log_image image = log_image_make(0, 4096, 1);
 	uint32_t refused = 0;
@@ -210,9 +232,11 @@ test_lying_record_sizes_are_refused(void)
 					   HFB_CHECK_ALL, &v) == HFB_FAULT_RECORDS;
 		/* the iterator alone holds as well */
 		CU_ASSERT_EQUAL(hfb_batch_parse(image.seed, p, log_image_at(&image, p), 96,
-						HFB_CHECK_PAYLOAD, &v), HFB_FAULT_NONE);
+						HFB_CHECK_PAYLOAD, &v),
+				HFB_FAULT_NONE);
 		for (hfb_record_first(&v, &r); hfb_record_next(&r);)
-			CU_ASSERT(r.value == NULL || r.value + r.value_size <= v.bytes + v.header.size);
+			CU_ASSERT(r.value == NULL ||
+				  r.value + r.value_size <= v.bytes + v.header.size);
 	}
 	CU_ASSERT_EQUAL(refused, sizeof(lies) / sizeof(*lies) - 1); /* 11 bytes round up to fit */
 	free(image.bytes);
@@ -227,7 +251,7 @@ test_each_short_length(void)
 
 	memcpy(&size, image.bytes, 4);
 	for (uint32_t n = 0; n < size; n++) {
-		uint8_t *copy = malloc(n + 1);	/* to size: a read beyond is a sanitizer's find */
+		uint8_t *copy = malloc(n + 1); /* to size: a read beyond is a sanitizer's find */
 
 		memcpy(copy, image.bytes, n);
 		CU_ASSERT_EQUAL(hfb_batch_parse(image.seed, 0, copy, n, HFB_CHECK_ALL, &v),
@@ -285,8 +309,10 @@ main(void)
 	CU_TestInfo tests[] = {
 		{ "every kind of batch is walked", test_every_kind_is_walked },
 		{ "each flipped bit is found, and not before it", test_each_flipped_bit_is_found },
-		{ "bytes of another place or partition are refused", test_bytes_of_elsewhere_are_refused },
-		{ "headers that lie under a right crc are refused", test_lying_headers_are_refused },
+		{ "bytes of another place or partition are refused",
+		  test_bytes_of_elsewhere_are_refused },
+		{ "headers that lie under a right crc are refused",
+		  test_lying_headers_are_refused },
 		{ "record sizes that lie are refused", test_lying_record_sizes_are_refused },
 		{ "each short length", test_each_short_length },
 		{ "searching forward finds the next header", test_search_finds_the_next_header },

@@ -24,11 +24,24 @@ static struct hfb_checkpoint
 sample(void)
 {
 	return (struct hfb_checkpoint){
-		.topic = LOG_IMAGE_TOPIC, .partition = LOG_IMAGE_PARTITION, .leader_epoch = 4,
-		.position = 123456, .offset = 1000, .start_position = 4096, .ended = 1,
-		.last_timestamp_ns = 99, .first_timestamp_ns = 11, .segment_base = 4096,
-		.segment_base_offset = 1, .epochs_count = 2, .dedup_count = 3, .index_count = 2,
-		.corrupt_count = 1, .epochs = epochs, .dedup = dedup, .index = entries,
+		.topic = LOG_IMAGE_TOPIC,
+		.partition = LOG_IMAGE_PARTITION,
+		.leader_epoch = 4,
+		.position = 123456,
+		.offset = 1000,
+		.start_position = 4096,
+		.ended = 1,
+		.last_timestamp_ns = 99,
+		.first_timestamp_ns = 11,
+		.segment_base = 4096,
+		.segment_base_offset = 1,
+		.epochs_count = 2,
+		.dedup_count = 3,
+		.index_count = 2,
+		.corrupt_count = 1,
+		.epochs = epochs,
+		.dedup = dedup,
+		.index = entries,
 		.corrupt = ranges,
 	};
 }
@@ -65,10 +78,12 @@ test_saved_is_loaded(void)
 	free(memory);
 	/* of another partition or topic */
 	CU_ASSERT_EQUAL(hfb_checkpoint_load(hfb_env_real(), folder, &topic, LOG_IMAGE_PARTITION + 1,
-					    &got, &memory, &err), -EBADMSG);
+					    &got, &memory, &err),
+			-EBADMSG);
 	topic.bytes[0] ^= 1;
 	CU_ASSERT_EQUAL(hfb_checkpoint_load(hfb_env_real(), folder, &topic, LOG_IMAGE_PARTITION,
-					    &got, &memory, &err), -EBADMSG);
+					    &got, &memory, &err),
+			-EBADMSG);
 }
 
 static void
@@ -90,7 +105,8 @@ test_each_flipped_bit_is_refused(void)
 	}
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "/" HFB_CHECKPOINT_NAME));
 	for (uint64_t n = size; n-- > 0;) {
-		CU_ASSERT_EQUAL(truncate(log_folder_path(folder, HFB_CHECKPOINT_NAME), (off_t)n), 0);
+		CU_ASSERT_EQUAL(truncate(log_folder_path(folder, HFB_CHECKPOINT_NAME), (off_t)n),
+				0);
 		CU_ASSERT_EQUAL(load(folder, &got, &memory, &err), -EBADMSG);
 	}
 }
@@ -103,14 +119,20 @@ test_lies_are_refused(void)
 	struct hfb_err err;
 	uint64_t bytes[128];
 
-#define LIE(change, expected) do {							\
-		c = sample(); change;							\
-		hfb_checkpoint_encode(&c, bytes);					\
-		CU_ASSERT_EQUAL(hfb_checkpoint_decode(bytes, hfb_checkpoint_bytes(&c), &got, &err), \
-				expected);						\
+#define LIE(change, expected)                                                                      \
+	do {                                                                                       \
+		c = sample();                                                                      \
+		change;                                                                            \
+		hfb_checkpoint_encode(&c, bytes);                                                  \
+		CU_ASSERT_EQUAL(                                                                   \
+			hfb_checkpoint_decode(bytes, hfb_checkpoint_bytes(&c), &got, &err),        \
+			expected);                                                                 \
 	} while (0)
-	CU_ASSERT(hfb_checkpoint_bytes(&(struct hfb_checkpoint){ .dedup_count = 3, .epochs_count = 2,
-		.index_count = 2, .corrupt_count = 1 }) <= sizeof(bytes));
+	CU_ASSERT(hfb_checkpoint_bytes(&(struct hfb_checkpoint){ .dedup_count = 3,
+								 .epochs_count = 2,
+								 .index_count = 2,
+								 .corrupt_count = 1 }) <=
+		  sizeof(bytes));
 	LIE(, 0);
 	LIE(c.start_position = 123464, -EBADMSG);
 	LIE(c.segment_base = 4096 * 64, -EBADMSG);
@@ -121,22 +143,41 @@ test_lies_are_refused(void)
 }
 
 /* An environment whose n-th change fails. */
-struct failing { struct hfb_env env; struct hfb_env_ops ops; int left; };
+struct failing {
+	struct hfb_env env;
+	struct hfb_env_ops ops;
+	int left;
+};
 static bool
 fails(struct hfb_env *env)
 {
 	return ((struct failing *)env)->left-- == 0;
 }
-static int f_open(struct hfb_env *e, const char *p, int f, unsigned int m)
-{ return fails(e) ? -EIO : hfb_env_open(hfb_env_real(), p, f, m); }
-static int f_pwrite(struct hfb_env *e, int fd, const void *b, size_t n, uint64_t at)
-{ return fails(e) ? -ENOSPC : hfb_env_pwrite(hfb_env_real(), fd, b, n, at); }
-static int f_fsync(struct hfb_env *e, int fd)
-{ return fails(e) ? -EIO : hfb_env_fsync(hfb_env_real(), fd); }
-static int f_rename(struct hfb_env *e, const char *a, const char *b)
-{ return fails(e) ? -EIO : hfb_env_rename(hfb_env_real(), a, b); }
-static int f_sync_dir(struct hfb_env *e, const char *p)
-{ return fails(e) ? -EIO : hfb_env_sync_dir(hfb_env_real(), p); }
+static int
+f_open(struct hfb_env *e, const char *p, int f, unsigned int m)
+{
+	return fails(e) ? -EIO : hfb_env_open(hfb_env_real(), p, f, m);
+}
+static int
+f_pwrite(struct hfb_env *e, int fd, const void *b, size_t n, uint64_t at)
+{
+	return fails(e) ? -ENOSPC : hfb_env_pwrite(hfb_env_real(), fd, b, n, at);
+}
+static int
+f_fsync(struct hfb_env *e, int fd)
+{
+	return fails(e) ? -EIO : hfb_env_fsync(hfb_env_real(), fd);
+}
+static int
+f_rename(struct hfb_env *e, const char *a, const char *b)
+{
+	return fails(e) ? -EIO : hfb_env_rename(hfb_env_real(), a, b);
+}
+static int
+f_sync_dir(struct hfb_env *e, const char *p)
+{
+	return fails(e) ? -EIO : hfb_env_sync_dir(hfb_env_real(), p);
+}
 
 static void
 test_the_old_one_stands_when_a_save_fails(void)
@@ -176,7 +217,8 @@ main(void)
 		{ "what was saved is loaded, by its own partition", test_saved_is_loaded },
 		{ "each flipped bit and cut is refused by name", test_each_flipped_bit_is_refused },
 		{ "lies under a right crc are refused", test_lies_are_refused },
-		{ "the old one stands when a save fails", test_the_old_one_stands_when_a_save_fails },
+		{ "the old one stands when a save fails",
+		  test_the_old_one_stands_when_a_save_fails },
 		CU_TEST_INFO_NULL,
 	};
 	return hfb_test_main("checkpoint", tests);

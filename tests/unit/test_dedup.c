@@ -26,8 +26,10 @@ pool_make(uint32_t max)
 static bool
 note(struct hfb_dedup *d, uint64_t producer, uint16_t epoch, uint64_t next, uint64_t now)
 {
-	struct hfb_dedup_entry e = { .producer_id = producer, .producer_epoch = epoch,
-				     .next_sequence = next, .last_ns = now };
+	struct hfb_dedup_entry e = { .producer_id = producer,
+				     .producer_epoch = epoch,
+				     .next_sequence = next,
+				     .last_ns = now };
 
 	return hfb_dedup_note(d, &e);
 }
@@ -40,7 +42,7 @@ test_verdicts(void)
 	uint64_t expected;
 
 	hfb_dedup_init(&d, pool);
-#define CHECK(producer, epoch, base, count) \
+#define CHECK(producer, epoch, base, count)                                                        \
 	hfb_dedup_check(&d, producer, epoch, base, count, 0, &expected)
 	CU_ASSERT_EQUAL(CHECK(1, 0, 5, 1), HFB_SEQUENCE_UNKNOWN);
 	CU_ASSERT_EQUAL(expected, 0);
@@ -50,12 +52,12 @@ test_verdicts(void)
 	CU_ASSERT_EQUAL(CHECK(1, 3, 0, 10), HFB_SEQUENCE_DUPLICATE);
 	CU_ASSERT_EQUAL(CHECK(1, 3, 9, 1), HFB_SEQUENCE_DUPLICATE);
 	CU_ASSERT_EQUAL(expected, 10);
-	CU_ASSERT_EQUAL(CHECK(1, 3, 9, 2), HFB_SEQUENCE_GAP);	/* overlaps */
+	CU_ASSERT_EQUAL(CHECK(1, 3, 9, 2), HFB_SEQUENCE_GAP); /* overlaps */
 	CU_ASSERT_EQUAL(CHECK(1, 3, 11, 1), HFB_SEQUENCE_GAP);
 	CU_ASSERT_EQUAL(CHECK(1, 3, UINT64_MAX, UINT32_MAX), HFB_SEQUENCE_GAP);
 	CU_ASSERT_EQUAL(CHECK(1, 2, 10, 1), HFB_SEQUENCE_FENCED);
 	CU_ASSERT_EQUAL(expected, 0);
-	CU_ASSERT_EQUAL(CHECK(1, 4, 0, 1), HFB_SEQUENCE_NEXT);	/* starts again */
+	CU_ASSERT_EQUAL(CHECK(1, 4, 0, 1), HFB_SEQUENCE_NEXT); /* starts again */
 	CU_ASSERT_EQUAL(expected, 0);
 	/* its first batch was lost: whatever the older epoch reached, none of this is there */
 	CU_ASSERT_EQUAL(CHECK(1, 4, 10, 1), HFB_SEQUENCE_UNKNOWN);
@@ -79,7 +81,7 @@ test_only_the_old_are_evicted(void)
 	hfb_dedup_init(&a, pool);
 	hfb_dedup_init(&b, pool);
 	CU_ASSERT_TRUE(note(&a, 1, 0, 1, 100));
-	CU_ASSERT_TRUE(note(&b, 1, 0, 7, 200));	/* the same producer elsewhere */
+	CU_ASSERT_TRUE(note(&b, 1, 0, 7, 200)); /* the same producer elsewhere */
 	CU_ASSERT_TRUE(note(&a, 2, 0, 1, 300));
 	CU_ASSERT_EQUAL(hfb_dedup_check(&a, 3, 0, 0, 1, 100 + WINDOW, &expected),
 			HFB_SEQUENCE_TOO_MANY);
@@ -138,7 +140,10 @@ static void
 test_random_work_against_a_model(void)
 {
 	enum { IDS = 40, POOL = 24 };
-	struct { bool known; uint64_t next, last; } model[2][IDS];
+	struct {
+		bool known;
+		uint64_t next, last;
+	} model[2][IDS];
 	struct hfb_dedup_pool *pool = pool_make(POOL);
 	struct hfb_dedup d[2];
 	uint64_t now = 5000, expected;
@@ -147,7 +152,8 @@ test_random_work_against_a_model(void)
 	hfb_dedup_init(&d[0], pool);
 	hfb_dedup_init(&d[1], pool);
 	for (uint32_t step = 0; step < 200000; step++) {
-		uint32_t l = (uint32_t)(hfb_test_random() % 2), id = (uint32_t)(hfb_test_random() % IDS);
+		uint32_t l = (uint32_t)(hfb_test_random() % 2),
+			 id = (uint32_t)(hfb_test_random() % IDS);
 		uint32_t count = 1 + (uint32_t)(hfb_test_random() % 4), used = 0;
 		enum hfb_sequence_verdict verdict;
 		uint64_t base, oldest = UINT64_MAX;
@@ -179,8 +185,9 @@ test_random_work_against_a_model(void)
 		model[l][id].known = true;
 		model[l][id].next = base + count;
 		model[l][id].last = now;
-		CU_ASSERT_EQUAL_FATAL(hfb_dedup_check(&d[l], id + 1, 0, base, count, now, &expected),
-				      HFB_SEQUENCE_DUPLICATE);
+		CU_ASSERT_EQUAL_FATAL(
+			hfb_dedup_check(&d[l], id + 1, 0, base, count, now, &expected),
+			HFB_SEQUENCE_DUPLICATE);
 	}
 	CU_ASSERT(hfb_dedup_pool_evicted(pool) > 100);
 	hfb_dedup_fini(&d[0]);

@@ -20,8 +20,8 @@ test_places(void)
 	CU_ASSERT_FALSE(hfb_epochs_holds(&e, 7, 8, 0, 0, &place));
 	hfb_epochs_add(&e, 2, 0, 0);
 	hfb_epochs_add(&e, 5, 1000, 10);
-	hfb_epochs_add(&e, 5, 2000, 20);	/* again: nothing */
-	hfb_epochs_add(&e, 4, 3000, 30);	/* older: nothing */
+	hfb_epochs_add(&e, 5, 2000, 20); /* again: nothing */
+	hfb_epochs_add(&e, 4, 3000, 30); /* older: nothing */
 	CU_ASSERT_EQUAL(e.count, 2);
 	CU_ASSERT_TRUE(hfb_epochs_holds(&e, 2, 1000, 5000, 50, &place));
 	CU_ASSERT_FALSE(hfb_epochs_holds(&e, 2, 1008, 5000, 50, &place));
@@ -48,12 +48,12 @@ test_cut_and_bounds(void)
 	hfb_epochs_init(&e, memory, 3);
 	hfb_epochs_add(&e, 1, 0, 0);
 	hfb_epochs_add(&e, 2, 500, 5);
-	hfb_epochs_add(&e, 3, 400, 4);	/* 2 was cut off whole */
+	hfb_epochs_add(&e, 3, 400, 4); /* 2 was cut off whole */
 	CU_ASSERT_EQUAL(e.count, 2);
 	CU_ASSERT_FALSE(hfb_epochs_holds(&e, 2, 600, 900, 9, &place));
 	CU_ASSERT_EQUAL(place.position, 400);
 	hfb_epochs_add(&e, 4, 600, 6);
-	hfb_epochs_add(&e, 5, 700, 7);	/* full: 1 goes */
+	hfb_epochs_add(&e, 5, 700, 7); /* full: 1 goes */
 	CU_ASSERT_EQUAL(e.count, 3);
 	CU_ASSERT_EQUAL(e.entries[0].leader_epoch, 3);
 	CU_ASSERT_FALSE(hfb_epochs_holds(&e, 1, 500, 900, 9, &place));
@@ -63,7 +63,7 @@ test_cut_and_bounds(void)
 	CU_ASSERT_EQUAL(e.count, 2);
 	CU_ASSERT_EQUAL(e.entries[0].leader_epoch, 4);
 	hfb_epochs_trim(&e, 5000);
-	CU_ASSERT_EQUAL(e.count, 1);	/* the running one stays */
+	CU_ASSERT_EQUAL(e.count, 1); /* the running one stays */
 }
 
 int

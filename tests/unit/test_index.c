@@ -13,7 +13,7 @@
 #include "index.h"
 #include "log_folder.h"
 
-#define BASE (4096u * 10)
+#define BASE	 (4096u * 10)
 #define CAPACITY (4u * HFB_MIB)
 
 static struct hfb_index *
@@ -39,7 +39,7 @@ test_lookups_against_a_list(void)
 		hfb_index_add(index, position, offset, now);
 		position += 64 + 8 * (hfb_test_random() % 40) +
 			    (hfb_test_random() % 50 == 0 ? 100000 : 0);
-		offset += hfb_test_random() % 3;	/* 0: control batches */
+		offset += hfb_test_random() % 3; /* 0: control batches */
 		now += hfb_test_random() % 2;
 	}
 	CU_ASSERT(index->count > 20);
@@ -103,17 +103,20 @@ test_each_flipped_bit_of_a_file_is_refused(void)
 	CU_ASSERT_EQUAL(got->count, 5);
 	CU_ASSERT_EQUAL(memcmp(got->entries, index->entries, 5 * sizeof(*got->entries)), 0);
 	free(got);
-	CU_ASSERT_EQUAL(hfb_index_load(hfb_env_real(), path, BASE + 4096, NULL, NULL, &err), -EBADMSG);
+	CU_ASSERT_EQUAL(hfb_index_load(hfb_env_real(), path, BASE + 4096, NULL, NULL, &err),
+			-EBADMSG);
 	size = log_folder_size(folder, "x.idx");
 	for (uint64_t bit = 0; bit < size * 8; bit++) {
 		log_folder_flip(folder, "x.idx", bit / 8, (int)(bit % 8));
-		CU_ASSERT_EQUAL(hfb_index_load(hfb_env_real(), path, BASE, NULL, &t, &err), -EBADMSG);
+		CU_ASSERT_EQUAL(hfb_index_load(hfb_env_real(), path, BASE, NULL, &t, &err),
+				-EBADMSG);
 		log_folder_flip(folder, "x.idx", bit / 8, (int)(bit % 8));
 	}
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "x.idx"));
 	for (uint64_t n = 0; n < size; n += 5) {
 		CU_ASSERT_EQUAL(truncate(path, (off_t)(size - n - 1)), 0);
-		CU_ASSERT_EQUAL(hfb_index_load(hfb_env_real(), path, BASE, NULL, &t, &err), -EBADMSG);
+		CU_ASSERT_EQUAL(hfb_index_load(hfb_env_real(), path, BASE, NULL, &t, &err),
+				-EBADMSG);
 	}
 	free(index);
 }
@@ -197,7 +200,8 @@ main(void)
 		{ "lookups never point behind what is asked", test_lookups_against_a_list },
 		{ "the densest segment has room", test_room_for_the_densest_segment },
 		{ "lookups while the core adds", test_lookups_while_the_core_adds },
-		{ "each flipped bit and cut of a file is refused", test_each_flipped_bit_of_a_file_is_refused },
+		{ "each flipped bit and cut of a file is refused",
+		  test_each_flipped_bit_of_a_file_is_refused },
 		{ "entries out of order are refused", test_entries_out_of_order_are_refused },
 		CU_TEST_INFO_NULL,
 	};

@@ -12,7 +12,7 @@
 
 #include "log_folder.h"
 
-#define SEGMENT (64u * HFB_KIB)
+#define SEGMENT	    (64u * HFB_KIB)
 #define BATCHES_MAX 4096
 
 /* A log over some segments, and where its batches are. */
@@ -40,8 +40,8 @@ history_fill(struct history *h, uint64_t until, uint64_t lag)
 		uint32_t count = 1 + (uint32_t)(hfb_test_random() % 4);
 		uint32_t size = (uint32_t)(hfb_test_random() % 700);
 
-		image->durable = image->position - image->base > lag ? image->position - lag :
-								       image->base;
+		image->durable =
+			image->position - image->base > lag ? image->position - lag : image->base;
 		if (left < 4 * 720 + 64 + 64) {
 			uint64_t capacity = image->capacity;
 
@@ -50,7 +50,8 @@ history_fill(struct history *h, uint64_t until, uint64_t lag)
 			log_image_padding(image);
 			image->capacity = capacity;
 		} else {
-			history_note(h, log_image_events(image, 1 + hfb_test_random() % 3, count, size));
+			history_note(
+				h, log_image_events(image, 1 + hfb_test_random() % 3, count, size));
 		}
 	}
 }
@@ -81,7 +82,8 @@ expect_producers(const struct history *h, const struct hfb_recovered *r)
 		for (uint32_t j = 0; j < r->dedup_count; j++)
 			if (h->image.producers[i].id != 0 &&
 			    r->dedup[j].producer_id == h->image.producers[i].id) {
-				CU_ASSERT_EQUAL(r->dedup[j].next_sequence, h->image.producers[i].next);
+				CU_ASSERT_EQUAL(r->dedup[j].next_sequence,
+						h->image.producers[i].next);
 				found++;
 			}
 	CU_ASSERT_EQUAL(found, r->dedup_count);
@@ -148,9 +150,9 @@ test_with_and_without_an_end_mark(void)
 			CU_ASSERT_EQUAL_FATAL(r.segments_count, segments + 2);
 			for (uint32_t i = 0; i < segments + 2; i++)
 				CU_ASSERT_EQUAL(r.segments[i].state,
-						i + 1 < segments ? HFB_RECOVERED_SEALED :
-						i + 1 == segments ? HFB_RECOVERED_OPEN :
-								    HFB_RECOVERED_UNUSED);
+						i + 1 < segments    ? HFB_RECOVERED_SEALED
+						: i + 1 == segments ? HFB_RECOVERED_OPEN
+								    : HFB_RECOVERED_UNUSED);
 			CU_ASSERT_EQUAL(r.epochs.count, 1);
 			CU_ASSERT_EQUAL(r.index->base_position, (segments - 1) * SEGMENT);
 			CU_ASSERT(r.index->count >= 1);
@@ -212,14 +214,21 @@ checkpoint_at(const struct history *h, uint64_t at, const char *folder, bool end
 	while (open + 1 < r.segments_count && r.segments[open].state != HFB_RECOVERED_OPEN)
 		open++;
 	c = (struct hfb_checkpoint){
-		.topic = LOG_IMAGE_TOPIC, .partition = LOG_IMAGE_PARTITION,
-		.leader_epoch = r.leader_epoch, .position = at, .offset = r.end_offset,
-		.start_position = h->image.base, .last_timestamp_ns = r.last_timestamp_ns,
+		.topic = LOG_IMAGE_TOPIC,
+		.partition = LOG_IMAGE_PARTITION,
+		.leader_epoch = r.leader_epoch,
+		.position = at,
+		.offset = r.end_offset,
+		.start_position = h->image.base,
+		.last_timestamp_ns = r.last_timestamp_ns,
 		.first_timestamp_ns = r.segments[open].first_timestamp_ns,
 		.segment_base = r.segments[open].base_position,
-		.segment_base_offset = r.segments[open].base_offset, .ended = ended,
-		.epochs_count = r.epochs.count, .epochs = r.epochs.entries,
-		.dedup_count = r.dedup_count, .dedup = r.dedup,
+		.segment_base_offset = r.segments[open].base_offset,
+		.ended = ended,
+		.epochs_count = r.epochs.count,
+		.epochs = r.epochs.entries,
+		.dedup_count = r.dedup_count,
+		.dedup = r.dedup,
 		.index_count = r.index != NULL ? r.index->count : 0,
 		.index = r.index != NULL ? r.index->entries : NULL,
 	};
@@ -261,7 +270,8 @@ test_a_checkpoint_anywhere_changes_nothing(void)
 		CU_ASSERT_EQUAL(r.epochs.count, plain.epochs.count);
 		CU_ASSERT_EQUAL(r.index->count, plain.index->count);
 		CU_ASSERT_EQUAL(memcmp(r.index->entries, plain.index->entries,
-				       r.index->count * sizeof(*r.index->entries)), 0);
+				       r.index->count * sizeof(*r.index->entries)),
+				0);
 		hfb_recovered_fini(&r);
 	}
 	hfb_recovered_fini(&plain);
@@ -293,7 +303,8 @@ test_a_flipped_bit_in_a_durable_batch(void)
 		folder = log_folder_make();
 		history_write(&h, folder);
 		log_folder_flip(folder, log_folder_name(begin / SEGMENT * SEGMENT, ".seg"),
-				HFB_SEGMENT_HEADER_BYTES + at % SEGMENT, (int)(hfb_test_random() % 8));
+				HFB_SEGMENT_HEADER_BYTES + at % SEGMENT,
+				(int)(hfb_test_random() % 8));
 		CU_ASSERT_EQUAL_FATAL(log_folder_recover(folder, &r), 0);
 		expect_end(&h, &r);
 		CU_ASSERT_EQUAL_FATAL(r.corrupt_count, 1);
@@ -328,10 +339,11 @@ test_a_flipped_bit_in_the_tail_after_a_clean_stop(void)
 
 	history_fill(&h, SEGMENT / 2, 40000);
 	last = h.positions[h.count - 1];
-	h.image.durable = h.image.position;	/* made durable, then the mark */
+	h.image.durable = h.image.position; /* made durable, then the mark */
 	mark = log_image_end(&h.image);
 	history_write(&h, folder);
-	log_folder_flip(folder, log_folder_name(0, ".seg"), HFB_SEGMENT_HEADER_BYTES + last + 70, 1);
+	log_folder_flip(folder, log_folder_name(0, ".seg"), HFB_SEGMENT_HEADER_BYTES + last + 70,
+			1);
 	CU_ASSERT_EQUAL_FATAL(log_folder_recover(folder, &r), 0);
 	expect_end(&h, &r);
 	CU_ASSERT_EQUAL_FATAL(r.corrupt_count, 1);
@@ -353,7 +365,7 @@ test_torn_at_each_sector(void)
 
 	history_fill(&h, SEGMENT - 12000, 100);
 	durable = h.image.position;
-	while (h.image.position < SEGMENT - 3500) {	/* in flight: their lag says so */
+	while (h.image.position < SEGMENT - 3500) { /* in flight: their lag says so */
 		h.image.durable = durable;
 		history_note(&h, log_image_events(&h.image, 1, 2, 300));
 	}
@@ -404,7 +416,7 @@ test_a_tail_of_an_older_epoch_never_comes_back(void)
 		log_image_events(&old, 1, 1, 100);
 	torn = old.position;
 	old.durable = torn;
-	for (int i = 0; i < 20; i++)	/* the first of these was lost */
+	for (int i = 0; i < 20; i++) /* the first of these was lost */
 		log_image_events(&old, 1, 1, 8);
 	CU_ASSERT_EQUAL((old.position - torn) % 88, 0);
 	for (int batches = 0; batches < 15; batches++) {
@@ -417,12 +429,12 @@ test_a_tail_of_an_older_epoch_never_comes_back(void)
 		now.position = torn;
 		now.offset = 5;
 		now.epoch = 4;
-		log_image_epoch(&now);	/* 96 bytes */
+		log_image_epoch(&now); /* 96 bytes */
 		for (int i = 0; i < batches; i++)
-			log_image_events(&now, 2, 1, 8);	/* 88 bytes each */
-		log_image_events(&now, 2, 1, 69 + 7);	/* 160: 96 + 160 = 256 = 80 mod 88 */
+			log_image_events(&now, 2, 1, 8); /* 88 bytes each */
+		log_image_events(&now, 2, 1, 69 + 7);	 /* 160: 96 + 160 = 256 = 80 mod 88 */
 		log_image_events(&now, 2, 1, 8);
-		log_image_events(&now, 2, 1, 8 + 8);	/* 96: 80 + 96 = 0 mod 88 */
+		log_image_events(&now, 2, 1, 8 + 8); /* 96: 80 + 96 = 0 mod 88 */
 		places += (now.position - torn) % 88 == 0;
 		log_folder_segment(folder, &now, 0, SEGMENT);
 		CU_ASSERT_EQUAL_FATAL(log_folder_recover(folder, &r), 0);
@@ -433,8 +445,8 @@ test_a_tail_of_an_older_epoch_never_comes_back(void)
 		CU_ASSERT_EQUAL(r.epochs.count, 2);
 		hfb_recovered_fini(&r);
 		/* nor when the new epoch's start was lost: then there is no new epoch */
-		log_folder_write(folder, log_folder_name(0, ".seg"), HFB_SEGMENT_HEADER_BYTES + torn,
-				 NULL, 64);
+		log_folder_write(folder, log_folder_name(0, ".seg"),
+				 HFB_SEGMENT_HEADER_BYTES + torn, NULL, 64);
 		CU_ASSERT_EQUAL_FATAL(log_folder_recover(folder, &r), 0);
 		CU_ASSERT_EQUAL(r.end_position, torn);
 		CU_ASSERT_EQUAL(r.end_offset, 5);
@@ -501,7 +513,8 @@ test_a_bad_segment_header(void)
 			CU_ASSERT_EQUAL_FATAL(log_folder_recover(folder, &r), 0);
 			expect_end(&h, &r);
 			CU_ASSERT_TRUE(r.segments[segment].header_bad);
-			CU_ASSERT_TRUE(log_folder_noted(&r, log_folder_name(segment * SEGMENT, ".seg")));
+			CU_ASSERT_TRUE(
+				log_folder_noted(&r, log_folder_name(segment * SEGMENT, ".seg")));
 			CU_ASSERT_EQUAL(r.corrupt_count, 0);
 			CU_ASSERT_EQUAL(r.segments[segment].capacity_bytes, SEGMENT);
 			hfb_recovered_fini(&r);
@@ -566,8 +579,9 @@ test_retired_segments_stay_retired(void)
 	history_fill(&h, 3 * SEGMENT + SEGMENT / 2, 500);
 	history_write(&h, folder);
 	checkpoint_at(&h, h.positions[h.count - 3], folder, false);
-	CU_ASSERT_EQUAL_FATAL(hfb_checkpoint_load(hfb_env_real(), folder, &topic, LOG_IMAGE_PARTITION,
-						  &c, &memory, &err), 0);
+	CU_ASSERT_EQUAL_FATAL(hfb_checkpoint_load(hfb_env_real(), folder, &topic,
+						  LOG_IMAGE_PARTITION, &c, &memory, &err),
+			      0);
 	c.start_position = 2 * SEGMENT;
 	CU_ASSERT_EQUAL_FATAL(hfb_checkpoint_save(hfb_env_real(), folder, &c, &err), 0);
 	free(memory);
@@ -601,7 +615,7 @@ test_bad_side_files_are_named_and_done_without(void)
 
 	history_fill(&h, 2 * SEGMENT + SEGMENT / 2, 500);
 	history_write(&h, folder);
-	CU_ASSERT_EQUAL_FATAL(log_folder_recover(folder, &r), 0);	/* writes the indexes */
+	CU_ASSERT_EQUAL_FATAL(log_folder_recover(folder, &r), 0); /* writes the indexes */
 	hfb_recovered_fini(&r);
 	checkpoint_at(&h, h.positions[h.count - 3], folder, false);
 	log_folder_flip(folder, log_folder_name(SEGMENT, ".idx"), 30, 2);
@@ -641,10 +655,12 @@ test_streams_and_gaps(void)
 	const char *folder = log_folder_make();
 	struct log_image image = log_image_make(0, SEGMENT, 1);
 	struct hfb_control_stream s = {
-		.control = { HFB_CONTROL_STREAM_START, 1, 0 }, .framing = HFB_FRAMING_MOLDUDP64,
+		.control = { HFB_CONTROL_STREAM_START, 1, 0 },
+		.framing = HFB_FRAMING_MOLDUDP64,
 		.next_sequence = 40,
 	};
-	struct hfb_batch b = { .flags = HFB_BATCH_CONTROL | HFB_BATCH_STREAM, .producer_id = 5,
+	struct hfb_batch b = { .flags = HFB_BATCH_CONTROL | HFB_BATCH_STREAM,
+			       .producer_id = 5,
 			       .base_sequence = HFB_CONTROL_STREAM_START };
 	struct hfb_recovered r;
 
@@ -754,13 +770,18 @@ main(void)
 {
 	CU_TestInfo tests[] = {
 		{ "nothing there, or nothing written", test_nothing_there },
-		{ "one to four segments, with and without an end mark", test_with_and_without_an_end_mark },
+		{ "one to four segments, with and without an end mark",
+		  test_with_and_without_an_end_mark },
 		{ "a log that ends with a segment", test_ends_with_a_segment },
-		{ "a checkpoint anywhere changes nothing but the work", test_a_checkpoint_anywhere_changes_nothing },
-		{ "a flipped bit in a durable batch is corruption", test_a_flipped_bit_in_a_durable_batch },
-		{ "so it is in the tail of a clean stop", test_a_flipped_bit_in_the_tail_after_a_clean_stop },
+		{ "a checkpoint anywhere changes nothing but the work",
+		  test_a_checkpoint_anywhere_changes_nothing },
+		{ "a flipped bit in a durable batch is corruption",
+		  test_a_flipped_bit_in_a_durable_batch },
+		{ "so it is in the tail of a clean stop",
+		  test_a_flipped_bit_in_the_tail_after_a_clean_stop },
 		{ "a tail torn at each sector ends the log", test_torn_at_each_sector },
-		{ "a tail of an older epoch never comes back", test_a_tail_of_an_older_epoch_never_comes_back },
+		{ "a tail of an older epoch never comes back",
+		  test_a_tail_of_an_older_epoch_never_comes_back },
 		{ "a former lap never comes back", test_a_former_lap_never_comes_back },
 		{ "a bad segment header is named, its data served", test_a_bad_segment_header },
 		{ "a missing middle segment", test_a_missing_middle_segment },
@@ -768,7 +789,8 @@ main(void)
 		{ "bad indexes and checkpoints are named and done without",
 		  test_bad_side_files_are_named_and_done_without },
 		{ "streams and gaps", test_streams_and_gaps },
-		{ "what does not continue the log is not taken", test_what_does_not_continue_is_not_taken },
+		{ "what does not continue the log is not taken",
+		  test_what_does_not_continue_is_not_taken },
 		{ "a newer format is refused, not cut", test_a_newer_format_is_refused_not_cut },
 		{ "a hole in durable bytes", test_a_hole_in_durable_bytes },
 		CU_TEST_INFO_NULL,

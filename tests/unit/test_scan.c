@@ -17,9 +17,10 @@ mixed(uint64_t base, uint64_t capacity, uint32_t *ret_count)
 	log_image_epoch(&image);
 	while (image.position + 1100000 < base + capacity) {
 		uint32_t kind = (uint32_t)(hfb_test_random() % 100);
-		uint32_t size = kind < 90 ? (uint32_t)(hfb_test_random() % 300) :
-				kind < 98 ? (uint32_t)(hfb_test_random() % 60000) :
-					    1048576 - 64 - 16 - (uint32_t)(hfb_test_random() % 5000);
+		uint32_t size = kind < 90 ? (uint32_t)(hfb_test_random() % 300)
+				: kind < 98
+					? (uint32_t)(hfb_test_random() % 60000)
+					: 1048576 - 64 - 16 - (uint32_t)(hfb_test_random() % 5000);
 
 		log_image_events(&image, 0, 1, size);
 		n++;
@@ -42,10 +43,12 @@ test_every_batch_is_found(void)
 
 	log_folder_segment(folder, &image, base, capacity);
 	CU_ASSERT_EQUAL_FATAL(hfb_scan_open(&scan, hfb_env_real(),
-			log_folder_path(folder, log_folder_name(base, ".seg")),
-			image.seed, base, capacity, base, &err), 0);
+					    log_folder_path(folder, log_folder_name(base, ".seg")),
+					    image.seed, base, capacity, base, &err),
+			      0);
 	while (hfb_scan_next(&scan, HFB_CHECK_ALL, &v) == HFB_FAULT_NONE) {
-		CU_ASSERT_EQUAL_FATAL(memcmp(v.bytes, log_image_at(&image, v.position), v.header.size), 0);
+		CU_ASSERT_EQUAL_FATAL(
+			memcmp(v.bytes, log_image_at(&image, v.position), v.header.size), 0);
 		n++;
 	}
 	CU_ASSERT_EQUAL(n, count);
@@ -75,15 +78,17 @@ test_a_short_file_stops_the_scan(void)
 		uint32_t n = 0;
 
 		CU_ASSERT_EQUAL(truncate(path, (off_t)(HFB_SEGMENT_HEADER_BYTES + cut)), 0);
-		CU_ASSERT_EQUAL_FATAL(hfb_scan_open(&scan, hfb_env_real(), path, image.seed, 0, 65536,
-						    0, &err), 0);
+		CU_ASSERT_EQUAL_FATAL(
+			hfb_scan_open(&scan, hfb_env_real(), path, image.seed, 0, 65536, 0, &err),
+			0);
 		while ((fault = hfb_scan_next(&scan, HFB_CHECK_ALL, &v)) == HFB_FAULT_NONE)
 			n++;
 		CU_ASSERT_EQUAL(n, 9);
 		CU_ASSERT_EQUAL(scan.position, last);
 		CU_ASSERT(fault == HFB_FAULT_SHORT || fault == HFB_FAULT_HEADER);
 		hfb_scan_close(&scan);
-		CU_ASSERT_EQUAL(truncate(path, (off_t)(HFB_SEGMENT_HEADER_BYTES + image.position)), 0);
+		CU_ASSERT_EQUAL(truncate(path, (off_t)(HFB_SEGMENT_HEADER_BYTES + image.position)),
+				0);
 	}
 	hfb_scan_fini(&scan);
 	CU_ASSERT_EQUAL(hfb_scan_open(&scan, hfb_env_real(), "/nonexistent/x", 0, 0, 4096, 0, &err),
@@ -103,8 +108,9 @@ test_a_batch_across_the_end_is_refused(void)
 	log_image_events(&image, 1, 1, 6000);
 	log_folder_segment(folder, &image, 0, 16384);
 	CU_ASSERT_EQUAL_FATAL(hfb_scan_open(&scan, hfb_env_real(),
-			log_folder_path(folder, log_folder_name(0, ".seg")), image.seed, 0, 4096, 0,
-			&err), 0);
+					    log_folder_path(folder, log_folder_name(0, ".seg")),
+					    image.seed, 0, 4096, 0, &err),
+			      0);
 	CU_ASSERT_EQUAL(hfb_scan_next(&scan, HFB_CHECK_ALL, &v), HFB_FAULT_SHAPE);
 	CU_ASSERT_FALSE(hfb_scan_next_valid(&scan, 0, UINT64_MAX, 0, &v));
 	hfb_scan_fini(&scan);
@@ -123,14 +129,15 @@ test_search_over_windows_and_holes(void)
 	uint64_t at[3];
 
 	at[0] = log_image_events(&image, 1, 1, 100);
-	image.position = 16384 - 8;		/* across the step of the search */
+	image.position = 16384 - 8; /* across the step of the search */
 	at[1] = log_image_events(&image, 1, 1, 100);
 	image.position = 3 * HFB_MIB + 8;
 	at[2] = log_image_events(&image, 1, 1, 100);
 	log_folder_segment(folder, &image, 0, 4 * HFB_MIB);
 	CU_ASSERT_EQUAL_FATAL(hfb_scan_open(&scan, hfb_env_real(),
-			log_folder_path(folder, log_folder_name(0, ".seg")), image.seed, 0,
-			4 * HFB_MIB, 0, &err), 0);
+					    log_folder_path(folder, log_folder_name(0, ".seg")),
+					    image.seed, 0, 4 * HFB_MIB, 0, &err),
+			      0);
 	CU_ASSERT_TRUE(hfb_scan_next_valid(&scan, 0, UINT64_MAX, 0, &v));
 	CU_ASSERT_EQUAL(v.position, at[0]);
 	CU_ASSERT_TRUE(hfb_scan_next_valid(&scan, at[0] + 8, UINT64_MAX, 0, &v));
@@ -171,22 +178,27 @@ test_names_and_headers(void)
 	CU_ASSERT_FALSE(hfb_segment_name_parse("", &base));
 
 	hfb_segment_header_seal(&h);
-	CU_ASSERT_EQUAL(hfb_segment_header_parse(&h, sizeof(h), &topic, LOG_IMAGE_PARTITION, &got,
-						 &err), 0);
+	CU_ASSERT_EQUAL(
+		hfb_segment_header_parse(&h, sizeof(h), &topic, LOG_IMAGE_PARTITION, &got, &err),
+		0);
 	CU_ASSERT_EQUAL(hfb_segment_header_parse(&h, sizeof(h) - 1, &topic, LOG_IMAGE_PARTITION,
-						 &got, &err), -EBADMSG);
+						 &got, &err),
+			-EBADMSG);
 	CU_ASSERT_EQUAL(hfb_segment_header_parse(&h, sizeof(h), &topic, LOG_IMAGE_PARTITION + 1,
-						 &got, &err), -EBADMSG);
+						 &got, &err),
+			-EBADMSG);
 	for (size_t bit = 0; bit < sizeof(h) * 8; bit++) {
 		((uint8_t *)&h)[bit / 8] ^= (uint8_t)(1u << bit % 8);
 		CU_ASSERT_EQUAL(hfb_segment_header_parse(&h, sizeof(h), &topic, LOG_IMAGE_PARTITION,
-							 &got, &err), -EBADMSG);
+							 &got, &err),
+				-EBADMSG);
 		((uint8_t *)&h)[bit / 8] ^= (uint8_t)(1u << bit % 8);
 	}
 	h.capacity_bytes = 65536 + 8;
 	hfb_segment_header_seal(&h);
-	CU_ASSERT_EQUAL(hfb_segment_header_parse(&h, sizeof(h), &topic, LOG_IMAGE_PARTITION, &got,
-						 &err), -EBADMSG);
+	CU_ASSERT_EQUAL(
+		hfb_segment_header_parse(&h, sizeof(h), &topic, LOG_IMAGE_PARTITION, &got, &err),
+		-EBADMSG);
 }
 
 int
@@ -195,8 +207,10 @@ main(void)
 	CU_TestInfo tests[] = {
 		{ "every batch is found through growing windows", test_every_batch_is_found },
 		{ "a short file stops the scan where it ends", test_a_short_file_stops_the_scan },
-		{ "a batch across the segment's end is refused", test_a_batch_across_the_end_is_refused },
-		{ "searching crosses windows and stops at holes", test_search_over_windows_and_holes },
+		{ "a batch across the segment's end is refused",
+		  test_a_batch_across_the_end_is_refused },
+		{ "searching crosses windows and stops at holes",
+		  test_search_over_windows_and_holes },
 		{ "names and headers", test_names_and_headers },
 		CU_TEST_INFO_NULL,
 	};
