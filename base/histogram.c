@@ -89,9 +89,8 @@ hfb_histogram_mean(const struct hfb_histogram *h)
 	return count == 0 ? 0.0 : (double)h->sum / (double)count;
 }
 
-/* The largest value that falls into bucket @i. */
-static uint64_t
-bucket_last(uint32_t bits, uint32_t i)
+uint64_t
+hfb_histogram_bucket_last(uint32_t bits, uint32_t i)
 {
 	uint32_t shift = (i >> bits) == 0 ? 0 : (i >> bits) - 1;
 	uint64_t first = i;
@@ -120,7 +119,7 @@ hfb_histogram_quantile(const struct hfb_histogram *h, double q)
 	for (uint32_t i = 0; i < h->buckets; i++) {
 		seen += __atomic_load_n(&h->counts[i], __ATOMIC_RELAXED);
 		if (seen >= want) {
-			uint64_t last = bucket_last(h->bits, i);
+			uint64_t last = hfb_histogram_bucket_last(h->bits, i);
 
 			/* The last bucket also holds what is out of range. */
 			return i == h->buckets - 1 || last > max ? max : last;

@@ -49,6 +49,9 @@ int hfb_histogram_merge(struct hfb_histogram *to, const struct hfb_histogram *fr
 uint64_t hfb_histogram_count(const struct hfb_histogram *h);
 double hfb_histogram_mean(const struct hfb_histogram *h); /* 0 when empty */
 
+/* The largest value that falls into bucket @i of a histogram of that many @bits. */
+uint64_t hfb_histogram_bucket_last(uint32_t bits, uint32_t i);
+
 /* The value at or below which the share @q (0..1) of all values lies; 0 when empty. */
 uint64_t hfb_histogram_quantile(const struct hfb_histogram *h, double q);
 

@@ -84,6 +84,8 @@ test_buckets_join(void)
 		uint32_t i = hfb_histogram_index(5, v);
 
 		CU_ASSERT_TRUE(i == last || i == last + 1);
+		if (i == last + 1)
+			CU_ASSERT_EQUAL(hfb_histogram_bucket_last(5, last), v - 1);
 		last = i;
 	}
 	for (uint32_t k = 6; k < 64; k++) {

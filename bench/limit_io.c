@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "limit_io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define FILL_BYTES (1u << 20)
+
+static int
+memory_map(struct limit_io *io, struct bench *b, size_t bytes)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
+	size_t huge = (bytes + (2u << 20) - 1) & ~(size_t)((2u << 20) - 1);
+	void *at = mmap(NULL, huge, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0);
+
+	io->memory_bytes = huge;
+	if (at == MAP_FAILED)
+		at = mmap(NULL, huge, PROT_READ | PROT_WRITE, flags, -1, 0);
+	else
+		bench_note(b, "memory: hugepages");
+	if (at == MAP_FAILED)
+		return hfb_err_set(&b->err, -ENOMEM, "no memory for a ring of %zu bytes", bytes);
+	io->memory = at;
+	return 0;
+}
+
+/* Unwritten extents would double the latency of a synced write: write it all once. */
+static int
+file_fill(struct limit_io *io, struct bench *b)
+{
+	for (uint64_t at = 0; at < io->file_bytes && !bench_stop; at += FILL_BYTES) {
+		uint64_t left = io->file_bytes - at;
+		size_t bytes = left < FILL_BYTES ? (size_t)left : FILL_BYTES;
+
+		if (pwrite(io->fd, io->memory, bytes, (off_t)at) != (ssize_t)bytes)
+			return hfb_err_set(&b->err, -EIO,
+					   "cannot write %" PRIu64 " bytes to %s: %s"
+					   ", see --file-size",
+					   io->file_bytes, io->path, strerror(errno));
+	}
+	if (fdatasync(io->fd) < 0)
+		return hfb_err_set(&b->err, -errno, "cannot sync %s: %s", io->path,
+				   strerror(errno));
+	return 0;
+}
+
+static int
+file_open(struct limit_io *io, struct bench *b)
+{
+	snprintf(io->path, sizeof(io->path), "%s/hfbus-bench-XXXXXX",
+		 b->options.data != NULL ? b->options.data : ".");
+	io->fd = mkostemp(io->path, O_DIRECT);
+	if (io->fd < 0)
+		return hfb_err_set(&b->err, -errno,
+				   "cannot make a file in %s for O_DIRECT: %s, "
+				   "see --data",
+				   b->options.data != NULL ? b->options.data : ".",
+				   strerror(errno));
+	io->file_bytes = b->options.file_bytes;
+	return file_fill(io, b);
+}
+
+int
+limit_io_open(struct limit_io *io, struct bench *b, size_t memory_bytes, uint32_t depth)
+{
+	struct io_uring_params params = { .flags = IORING_SETUP_SINGLE_ISSUER |
+						   IORING_SETUP_DEFER_TASKRUN };
+	struct iovec iov;
+	int r;
+
+	memset(io, 0, sizeof(*io));
+	io->fd = -1;
+	io->rw_flags = b->options.sync ? RWF_DSYNC : 0;
+	r = memory_map(io, b, memory_bytes < FILL_BYTES ? FILL_BYTES : memory_bytes);
+	if (r == 0)
+		r = file_open(io, b);
+	if (r < 0)
+		return r;
+	r = io_uring_queue_init_params(depth < 8 ? 8 : depth, &io->ring, &params);
+	if (r < 0)
+		return hfb_err_set(&b->err, r, "io_uring is not available: %s", strerror(-r));
+	io->started = true;
+	iov = (struct iovec){ io->memory, io->memory_bytes };
+	io->fixed = io_uring_register_buffers(&io->ring, &iov, 1) == 0 &&
+		    io_uring_register_files(&io->ring, &io->fd, 1) == 0;
+	if (!io->fixed)
+		bench_note(b, "memory is not registered with io_uring, see ulimit -l");
+	return 0;
+}
+
+void
+limit_io_close(struct limit_io *io)
+{
+	if (io->started)
+		io_uring_queue_exit(&io->ring);
+	if (io->fd >= 0) {
+		close(io->fd);
+		unlink(io->path);
+	}
+	if (io->memory != NULL)
+		munmap(io->memory, io->memory_bytes);
+	memset(io, 0, sizeof(*io));
+	io->fd = -1;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * limit_overwrite.c - the disk alone: synced writes over blocks that were written before, and
+ * reads, O_DIRECT, by one io_uring, a fixed number in flight.
+ *
+ * The write of 4 KiB, one at a time, is the least a durable event can take.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "limit_io.h"
+
+#define DEPTH_MAX 256u
+
+static struct limit_io io;
+static uint64_t started_ns[DEPTH_MAX];
+
+static void
+one_more(const struct bench *b, bool write, uint32_t slot, uint64_t *at, uint64_t now_ns)
+{
+	uint32_t bytes = b->options.write_bytes;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&io.ring);
+	uint8_t *memory = io.memory + (size_t)slot * bytes;
+
+	if (*at + bytes > io.file_bytes)
+		*at = 0;
+	if (write)
+		limit_io_write(&io, sqe, memory, bytes, *at, slot);
+	else
+		limit_io_read(&io, sqe, memory, bytes, *at, slot);
+	*at += bytes;
+	started_ns[slot] = now_ns;
+}
+
+static int
+go(struct bench *b, bool write)
+{
+	struct hfb_histogram *h = bench_latency(b, "latency");
+	uint64_t now_ns = bench_now_ns(), at = 0, done = 0;
+	struct bench_window w = bench_window(b, now_ns);
+	uint32_t in_flight = b->options.depth;
+	double seconds;
+
+	for (uint32_t i = 0; i < in_flight; i++)
+		one_more(b, write, i, &at, now_ns);
+	io_uring_submit(&io.ring);
+	while (in_flight > 0) {
+		bool more = now_ns < w.until_ns && !bench_stop;
+		struct io_uring_cqe *cqe;
+
+		if (io_uring_peek_cqe(&io.ring, &cqe) != 0) {
+			io_uring_get_events(&io.ring);
+			limit_io_yield(&io, now_ns);
+			now_ns = bench_now_ns();
+			continue;
+		}
+		now_ns = bench_now_ns();
+		if (cqe->res != (int)b->options.write_bytes)
+			return hfb_err_set(&b->err, -EIO, "%s: %s", io.path,
+					   cqe->res < 0 ? strerror(-cqe->res) : "short I/O");
+		if (more && started_ns[cqe->user_data] >= w.from_ns) {
+			hfb_histogram_record(h, now_ns - started_ns[cqe->user_data]);
+			done++;
+		}
+		if (more)
+			one_more(b, write, (uint32_t)cqe->user_data, &at, now_ns);
+		else
+			in_flight--;
+		io_uring_cqe_seen(&io.ring, cqe);
+		if (more)
+			io_uring_submit_and_get_events(&io.ring);
+	}
+	seconds = bench_seconds(&w, now_ns < w.until_ns ? now_ns : w.until_ns);
+	bench_metric(b, "rate", write ? "writes/s" : "reads/s", (double)done / seconds);
+	bench_metric(b, "bytes", "GB/s",
+		     (double)done * (double)b->options.write_bytes / seconds / 1e9);
+	return 0;
+}
+
+static int
+setup(struct bench *b)
+{
+	int r = bench_pin(b, 0, &b->err);
+
+	if (b->options.depth == 0)
+		b->options.depth = 1;
+	if (r == 0)
+		r = limit_io_open(&io, b, (size_t)b->options.depth * b->options.write_bytes,
+				  b->options.depth);
+	return r;
+}
+
+static void
+teardown(struct bench *b)
+{
+	limit_io_close(&io);
+}
+
+static int
+overwrite_run(struct bench *b)
+{
+	return go(b, true);
+}
+
+static int
+read_run(struct bench *b)
+{
+	return go(b, false);
+}
+
+static void
+overwrite_defaults(struct bench_options *o)
+{
+	o->write_bytes = 4096;
+	o->depth = 1;
+	o->file_bytes = 64u << 20;
+}
+
+static void
+read_defaults(struct bench_options *o)
+{
+	overwrite_defaults(o);
+	o->write_bytes = 1u << 20;
+	o->depth = 4;
+	o->file_bytes = 2ull << 30;
+}
+
+const struct bench_scenario bench_limit_overwrite = {
+	.group = "limit",
+	.name = "overwrite",
+	.summary = "synced O_DIRECT writes over written blocks",
+	.options = BENCH_DATA | BENCH_SYNC | BENCH_FILE_SIZE | BENCH_DEPTH | BENCH_WRITE_SIZE,
+	.defaults = overwrite_defaults,
+	.setup = setup,
+	.run = overwrite_run,
+	.teardown = teardown,
+};
+
+const struct bench_scenario bench_limit_read = {
+	.group = "limit",
+	.name = "read",
+	.summary = "O_DIRECT reads of a written file",
+	.options = BENCH_DATA | BENCH_FILE_SIZE | BENCH_DEPTH | BENCH_WRITE_SIZE,
+	.defaults = read_defaults,
+	.setup = setup,
+	.run = read_run,
+	.teardown = teardown,
+};

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * scenarios.h - the table of hfbus-bench: a line a scenario, in the order --help shows.
+ * BENCH_SCENARIO(x) stands for the object `const struct bench_scenario bench_x` of its file.
+ * No guard: it is read more than once.
+ */
+BENCH_SCENARIO(limit_overwrite)
+BENCH_SCENARIO(limit_read)
