@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "bug.h"
+#include "assert.h"
 
 #define ALIGN_MAX 4096u
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <sys/random.h>
 
-#include "bug.h"
+#include "assert.h"
 
 void
 hfb_random(void *bytes, size_t size)

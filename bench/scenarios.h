@@ -6,3 +6,8 @@
  */
 BENCH_SCENARIO(limit_overwrite)
 BENCH_SCENARIO(limit_read)
+BENCH_SCENARIO(limit_shm_hop)
+BENCH_SCENARIO(limit_shm_relay)
+BENCH_SCENARIO(limit_kernel_udp_echo)
+BENCH_SCENARIO(limit_kernel_tcp_echo)
+BENCH_SCENARIO(limit_stalls)

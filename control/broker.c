@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "bug.h"
+#include "assert.h"
 
 #define RETRY_MS 200u
 #define TICK_MS	 1000u

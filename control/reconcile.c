@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bug.h"
+#include "assert.h"
 #include "topic_record.h"
 #include "uuid.h"
 

@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bug.h"
+#include "assert.h"
 #include "config.h"
 #include "crc32c.h"
 
@@ -351,15 +351,12 @@ file_take(struct hfb_catalogue *catalogue, const uint8_t *bytes, size_t size, st
 		    hfb_crc32c(0, header, offsetof(struct hfb_catalogue_header, header_crc)) ||
 	    header->topic_bytes != sizeof(*topics) || header->count > HFB_CATALOGUE_TOPICS_MAX ||
 	    size != sizeof(*header) + header->count * sizeof(*topics))
-		return hfb_err_set(err, -EBADMSG,
-				   "the catalogue '%s' is damaged in bytes 0 to %zu,"
-				   " its header; %s",
-				   catalogue->path, sizeof(*header), help);
+		return hfb_err_set(err, -EBADMSG, "the catalogue '%s' is damaged in bytes 0 to %zu,"
+				   " its header; %s", catalogue->path, sizeof(*header), help);
 	if (header->topics_crc != hfb_crc32c(0, topics, header->count * sizeof(*topics)))
-		return hfb_err_set(err, -EBADMSG,
-				   "the catalogue '%s' is damaged in bytes %zu to %zu,"
-				   " its %" PRIu32 " topics; %s",
-				   catalogue->path, sizeof(*header), size, header->count, help);
+		return hfb_err_set(err, -EBADMSG, "the catalogue '%s' is damaged in bytes %zu to %zu,"
+				   " its %" PRIu32 " topics; %s", catalogue->path, sizeof(*header),
+				   size, header->count, help);
 	for (uint32_t i = 0; i < header->count; i++) {
 		struct hfb_topic *topic, *old;
 

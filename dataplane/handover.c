@@ -9,7 +9,7 @@
  */
 #include <rte_mbuf.h>
 
-#include "bug.h"
+#include "assert.h"
 #include "core.h"
 #include "node.h"
 

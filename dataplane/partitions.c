@@ -16,7 +16,7 @@
 
 #include <hfbus/shm.h>
 
-#include "bug.h"
+#include "assert.h"
 #include "catalogue.h"
 #include "clock.h"
 #include "command.h"

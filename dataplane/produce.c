@@ -8,7 +8,7 @@
  *
  *	frame -> partition -> owner? -> stage? -> sequence -> claim -> copy + crc -> append
  */
-#include "bug.h"
+#include "assert.h"
 #include "crc32c.h"
 #include "session.h"
 

@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "bug.h"
+#include "assert.h"
 #include "session.h"
 #include "siphash.h"
 

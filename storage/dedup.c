@@ -11,7 +11,7 @@
  */
 #include <string.h>
 
-#include "bug.h"
+#include "assert.h"
 #include "dedup.h"
 
 #define NONE UINT32_MAX

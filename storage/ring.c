@@ -11,7 +11,7 @@
 
 #include <hfbus/limits.h>
 
-#include "bug.h"
+#include "assert.h"
 
 #define HUGE_BYTES (2u * HFB_MIB)
 

@@ -8,7 +8,7 @@
 #include <rte_eal.h>
 #include <rte_mbuf.h>
 
-#include "bug.h"
+#include "assert.h"
 #include "batch.h"
 #include "clock.h"
 #include "counters.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bug.h"
+#include "assert.h"
 
 #include <stdio.h>
 #include <stdlib.h>
