@@ -141,6 +141,11 @@ run(const struct bench_scenario *s, int argc, char **argv)
 	int r;
 
 	bench_title(s, title, sizeof(title));
+	/* no SA_RESTART: what waits comes back */
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	action.sa_handler = SIG_IGN;
+	sigaction(SIGPIPE, &action, NULL);
 	if (s->main != NULL) {
 		argv[0] = title;
 		return s->main(argc, argv);
@@ -148,11 +153,6 @@ run(const struct bench_scenario *s, int argc, char **argv)
 	r = bench_options_parse(s, argc, argv, &b.options);
 	if (r != 0)
 		return r == 1 ? BENCH_EXIT_OK : BENCH_EXIT_USAGE;
-	/* no SA_RESTART: what waits comes back */
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	action.sa_handler = SIG_IGN;
-	sigaction(SIGPIPE, &action, NULL);
 	hfb_clock_start();
 	b.results = bench_results_create();
 	r = repeat(&b);

@@ -74,6 +74,8 @@
 #define BENCH_DEPTH	 (1ull << 15)
 #define BENCH_WRITE_SIZE (1ull << 16)
 #define BENCH_SPEED	 (1ull << 17)
+#define BENCH_COUNT	 (1ull << 18)
+#define BENCH_LINGER	 (1ull << 19)
 
 enum bench_transport {
 	BENCH_SHM,
@@ -112,6 +114,8 @@ struct bench_options {
 	uint32_t depth;	      /* limits: I/O in flight; 0: the limit's own choice */
 	uint32_t write_bytes; /* limits: bytes of one I/O; multiple of 4096 */
 	double speed;	      /* replay: 1 is the capture's pace; 0 as fast as possible */
+	uint64_t count;	      /* replay: rounds; 0: until --duration is over */
+	bool linger;	      /* stay attached to the device until standard input ends */
 	const char *args[BENCH_ARGS_MAX]; /* what stands without a flag */
 	uint32_t args_count;
 };

@@ -6,7 +6,7 @@ Goal:   what is stored is what an independent decoding of the capture gives: eve
         message once, in order, byte for byte; gaps exactly where nothing came.
 Method: net_pcap plays a file into `hfbus up`; `hfbus consume` reads it back; this file
         decodes the same capture with the standard library only. Generated captures
-        (hfbus-feedgen) need no recorded file.
+        (hfbus-bench feed) need no recorded file.
 """
 import base64
 import json
@@ -215,12 +215,13 @@ def test_raw_syslog():
 def generated(folder, *args):
     path = os.path.join(folder, 'feed.pcap')
     truth = os.path.join(folder, 'truth.json')
-    run([program('hfbus-feedgen'), '--pcap', path, '--truth', truth, *args])
+    run([program('hfbus-bench'), 'feed', '--pcap', path, '--truth', truth, *args])
     return path, truth
 
 
 def feedcheck(bus, truth, topic):
-    r = run([program('hfbus-feedcheck'), '--truth', truth, '--data', bus.data, topic], check=False)
+    r = run([program('hfbus-bench'), 'feed-check', '--truth', truth, '--data', bus.data, topic],
+            check=False)
     assert r.returncode == 0, r.stdout + r.stderr
     return json.loads(r.stdout)
 
@@ -276,7 +277,7 @@ def test_a_full_disk_becomes_local_gaps():
             subprocess.run(['mount', '-o', 'remount,size=400m', small], check=True)
 
             def told():
-                r = run([program('hfbus-feedcheck'), '--truth', truth, '--data', bus.data,
+                r = run([program('hfbus-bench'), 'feed-check', '--truth', truth, '--data', bus.data,
                          '--idle-ms', '500', 'itch'], check=False)
                 found = json.loads(r.stdout)
                 return found if found['events'] + found['missing_wire'] + \

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hfbus-feedcheck - read a topic back and compare it with what hfbus-feedgen says
- * it sent: each message byte for byte (made again from seed and sequence), each
- * gap with what was lost on both lines, everything once and in order.
- * What the generator will send follows from its seed, so the truth may be written
- * beforehand by one that writes to --pcap /dev/null.
+ * cmd_feed_check.c - `hfbus-bench feed-check`: read a topic back and compare it with
+ * what `hfbus-bench feed` says it sent: each message byte for byte (made again from seed and
+ * sequence), each gap with what was lost on both lines, everything once and in order. What the
+ * generator will send follows from its seed, so the truth may be written beforehand by one that
+ * writes to --pcap /dev/null.
  *
  * Latencies: from a message's time of sending to the bus's receive stamp, and with
  * --live to the moment this reader has it.
@@ -22,7 +22,7 @@
 #include <hfbus/bus.h>
 #include <hfbus/sub.h>
 
-#include "histogram.h"
+#include "bench.h"
 #include "itch.h"
 
 #define RANGE_BITS 36u /* latencies up to a minute */
@@ -218,9 +218,9 @@ report(const struct check *c)
 static void
 usage(FILE *to)
 {
-	fputs("usage: hfbus-feedcheck --truth FILE [options] TOPIC\n"
-	      "Read TOPIC and compare it with what hfbus-feedgen wrote about what it sent.\n\n"
-	      "  --truth FILE    of hfbus-feedgen\n"
+	fputs("usage: hfbus-bench feed-check --truth FILE [options] TOPIC\n"
+	      "Read TOPIC and compare it with what hfbus-bench feed wrote about what it sent.\n\n"
+	      "  --truth FILE    of hfbus-bench feed\n"
 	      "  --data DIR      data folder of the bus\n"
 	      "  --idle-ms N     give up when nothing comes for so long (3000)\n"
 	      "  --live          begin with what comes from now on, and time sending to reading\n"
@@ -229,8 +229,8 @@ usage(FILE *to)
 	      to);
 }
 
-int
-main(int argc, char **argv)
+static int
+feed_check_main(int argc, char **argv)
 {
 	static const struct option list[] = {
 		{ "truth", 1, NULL, 't' }, { "data", 1, NULL, 'd' }, { "idle-ms", 1, NULL, 'i' },
@@ -291,7 +291,7 @@ main(int argc, char **argv)
 	if (r == 0)
 		agreed = report(&c);
 	else
-		fprintf(stderr, "hfbus-feedcheck: %s\n", err.text);
+		fprintf(stderr, "%s: %s\n", argv[0], err.text);
 	hfb_sub_close(sub);
 	hfb_bus_close(bus);
 	free(c.received);
@@ -300,3 +300,9 @@ main(int argc, char **argv)
 	free((char *)(uintptr_t)c.session);
 	return agreed ? 0 : 1;
 }
+
+const struct bench_scenario bench_feed_check = {
+	.name = "feed-check",
+	.summary = "read a topic back and compare it with what feed sent",
+	.main = feed_check_main,
+};
