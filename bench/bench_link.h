@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench/link.h - a producer as the scenarios see it, over whatever carries it.
+ * bench_link.h - a producer as the scenarios see it, over whatever carries it.
  *
  *	r = bench_link_open(&config, &link, &err);
  *	while (running) {
