@@ -2,25 +2,18 @@
 /*
  * catalogue.c - two views of one set of topics:
  *
- *   sorted[]  by name, main thread: listing, and the order in the file
+ *   sorted[]  by name, main thread: listing, and the order in a file written anew
  *   table     open addressing, read by poll cores; slots are only ever filled or
  *	       replaced (a tombstone keeps its slot), a full table is replaced whole
  */
 #include "catalogue.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "assert.h"
-#include "config.h"
-#include "crc32c.h"
+#include "catalogue_file.h"
 
 struct table {
 	uint32_t mask;
@@ -30,12 +23,11 @@ struct table {
 };
 
 struct hfb_catalogue {
-	char path[4096 + 32];
+	struct hfb_catalogue_file file;
 	struct table *table; /* release-stored */
 	struct table *retired;
 	struct hfb_topic **sorted;
 	uint32_t count, room;
-	uint64_t generation;
 };
 
 static uint32_t
@@ -219,203 +211,30 @@ memory_put(struct hfb_catalogue *catalogue, struct hfb_topic *topic, struct hfb_
 
 /* The file ---------------------------------------------------------------- */
 
-static int
-write_all(int fd, const void *bytes, size_t size)
+static const struct hfb_ipc_topic *
+info_at(const void *arg, uint32_t index)
 {
-	const uint8_t *at = bytes;
+	const struct hfb_catalogue *catalogue = arg;
 
-	while (size > 0) {
-		ssize_t n = write(fd, at, size);
+	return &catalogue->sorted[index]->info;
+}
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		at += n;
-		size -= (size_t)n;
-	}
+/* A record of the file, oldest first: a later one of the same name replaces it. */
+static int
+record_take(void *arg, const struct hfb_ipc_topic *info)
+{
+	struct hfb_catalogue *catalogue = arg;
+	struct hfb_topic *topic, *old;
+
+	if (catalogue->count == HFB_CATALOGUE_TOPICS_MAX &&
+	    hfb_catalogue_get(catalogue, info->name) == NULL)
+		return -EBADMSG;
+	if (room_make(catalogue) < 0 || (topic = hfb_topic_make(info)) == NULL)
+		return -ENOMEM;
+	memory_put(catalogue, topic, &old);
+	free(old);
+	hfb_catalogue_reclaim(catalogue);
 	return 0;
-}
-
-static int
-folder_sync(const char *path)
-{
-	char folder[4096 + 32];
-	char *slash;
-	int fd, r;
-
-	snprintf(folder, sizeof(folder), "%s", path);
-	slash = strrchr(folder, '/');
-	if (slash != NULL)
-		slash[slash == folder] = '\0';
-	fd = open(slash == NULL ? "." : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	r = fsync(fd) < 0 ? -errno : 0;
-	close(fd);
-	return r;
-}
-
-/* Write all topics, with @topic in place of its namesake. */
-static int
-file_write(struct hfb_catalogue *catalogue, const struct hfb_topic *topic, struct hfb_err *err)
-{
-	const uint32_t at = sorted_index(catalogue, topic->info.name);
-	const bool present = at < catalogue->count &&
-			     strcmp(catalogue->sorted[at]->info.name, topic->info.name) == 0;
-	const uint32_t count = catalogue->count + !present;
-	const size_t bytes =
-		sizeof(struct hfb_catalogue_header) + count * sizeof(struct hfb_ipc_topic);
-	struct hfb_catalogue_header *header;
-	struct hfb_ipc_topic *topics;
-	char path[sizeof(catalogue->path) + 8];
-	int fd = -1, r;
-
-	header = malloc(bytes);
-	if (header == NULL)
-		return hfb_err_set(err, -ENOMEM, "out of memory for the catalogue");
-	topics = (struct hfb_ipc_topic *)(header + 1);
-	for (uint32_t i = 0, from = 0; i < count; i++) {
-		if (i == at) {
-			topics[i] = topic->info;
-			from += present;
-		} else {
-			topics[i] = catalogue->sorted[from++]->info;
-		}
-		topics[i].first_handle = 0; /* of one run only */
-		topics[i].expected_version = 0;
-	}
-	*header = (struct hfb_catalogue_header){
-		.magic = HFB_CATALOGUE_MAGIC,
-		.version = HFB_CATALOGUE_VERSION,
-		.generation = catalogue->generation + 1,
-		.count = count,
-		.topic_bytes = sizeof(struct hfb_ipc_topic),
-		.topics_crc = hfb_crc32c(0, topics, count * sizeof(*topics)),
-	};
-	header->header_crc =
-		hfb_crc32c(0, header, offsetof(struct hfb_catalogue_header, header_crc));
-
-	snprintf(path, sizeof(path), "%s.tmp", catalogue->path);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	r = fd < 0 ? -errno : 0;
-	if (r == 0)
-		r = write_all(fd, header, bytes);
-	if (r == 0 && fsync(fd) < 0)
-		r = -errno;
-	if (fd >= 0)
-		close(fd);
-	/* synced before it has the name, so whatever has the name is whole */
-	if (r == 0 && rename(path, catalogue->path) < 0)
-		r = -errno;
-	if (r == 0)
-		r = folder_sync(catalogue->path);
-	if (r < 0)
-		hfb_err_set(err, r, "cannot write the catalogue '%s': %s", catalogue->path,
-			    strerror(-r));
-	else
-		catalogue->generation++;
-	free(header);
-	return r;
-}
-
-/* What a topic in the file must be for us to act on it. */
-static bool
-topic_sound(const struct hfb_ipc_topic *info)
-{
-	size_t size = strnlen(info->name, sizeof(info->name));
-
-	return size < sizeof(info->name) && hfb_topic_name_check(info->name, size) == 0 &&
-	       info->partitions >= 1 && info->partitions <= HFB_TOPIC_PARTITIONS_MAX &&
-	       info->commit_stage < HFB_STAGES;
-}
-
-static int
-file_take(struct hfb_catalogue *catalogue, const uint8_t *bytes, size_t size, struct hfb_err *err)
-{
-	static const char help[] = "move it away to start without topics: logs are kept and named,"
-				   " and hfbus-control brings its topics again";
-	const struct hfb_catalogue_header *header = (const void *)bytes;
-	const struct hfb_ipc_topic *topics = (const void *)(header + 1);
-
-	if (size < sizeof(*header) || header->magic != HFB_CATALOGUE_MAGIC)
-		return hfb_err_set(err, -EBADMSG, "'%s' is no catalogue of topics; %s",
-				   catalogue->path, help);
-	if (header->version != HFB_CATALOGUE_VERSION || header->incompatible != 0)
-		return hfb_err_set(err, -ENOTSUP,
-				   "the catalogue '%s' has version %" PRIu32
-				   " and features 0x%" PRIx32 ", this program knows version %u",
-				   catalogue->path, header->version, header->incompatible,
-				   HFB_CATALOGUE_VERSION);
-	if (header->header_crc !=
-		    hfb_crc32c(0, header, offsetof(struct hfb_catalogue_header, header_crc)) ||
-	    header->topic_bytes != sizeof(*topics) || header->count > HFB_CATALOGUE_TOPICS_MAX ||
-	    size != sizeof(*header) + header->count * sizeof(*topics))
-		return hfb_err_set(err, -EBADMSG, "the catalogue '%s' is damaged in bytes 0 to %zu,"
-				   " its header; %s", catalogue->path, sizeof(*header), help);
-	if (header->topics_crc != hfb_crc32c(0, topics, header->count * sizeof(*topics)))
-		return hfb_err_set(err, -EBADMSG, "the catalogue '%s' is damaged in bytes %zu to %zu,"
-				   " its %" PRIu32 " topics; %s", catalogue->path, sizeof(*header),
-				   size, header->count, help);
-	for (uint32_t i = 0; i < header->count; i++) {
-		struct hfb_topic *topic, *old;
-
-		if (!topic_sound(&topics[i]) ||
-		    (i > 0 && strcmp(topics[i - 1].name, topics[i].name) >= 0))
-			return hfb_err_set(err, -EBADMSG,
-					   "the catalogue '%s' is damaged at entry %" PRIu32 "; %s",
-					   catalogue->path, i, help);
-		if (room_make(catalogue) < 0 || (topic = hfb_topic_make(&topics[i])) == NULL)
-			return hfb_err_set(err, -ENOMEM, "out of memory for %" PRIu32 " topics",
-					   header->count);
-		memory_put(catalogue, topic, &old);
-		hfb_assert(old == NULL);
-		hfb_catalogue_reclaim(catalogue);
-	}
-	catalogue->generation = header->generation;
-	return 0;
-}
-
-static int
-file_read(struct hfb_catalogue *catalogue, struct hfb_err *err)
-{
-	uint8_t *bytes = NULL;
-	size_t have = 0;
-	struct stat stat;
-	int fd, r;
-
-	fd = open(catalogue->path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? 0
-				       : hfb_err_set(err, -errno,
-						     "cannot read the catalogue '%s':"
-						     " %s",
-						     catalogue->path, strerror(errno));
-	r = fstat(fd, &stat) < 0 ? -errno : 0;
-	if (r == 0) {
-		bytes = malloc((size_t)stat.st_size + 1);
-		if (bytes == NULL)
-			r = -ENOMEM;
-	}
-	while (r == 0 && have < (size_t)stat.st_size) {
-		ssize_t n = read(fd, bytes + have, (size_t)stat.st_size - have);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			r = -errno;
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-	}
-	close(fd);
-	if (r < 0)
-		hfb_err_set(err, r, "cannot read the catalogue '%s': %s", catalogue->path,
-			    strerror(-r));
-	else
-		r = file_take(catalogue, bytes, have, err);
-	free(bytes);
-	return r;
 }
 
 /* Public ------------------------------------------------------------------ */
@@ -428,7 +247,7 @@ hfb_catalogue_open(const char *path, struct hfb_catalogue **ret_catalogue, struc
 
 	if (catalogue == NULL)
 		return hfb_err_set(err, -ENOMEM, "out of memory");
-	snprintf(catalogue->path, sizeof(catalogue->path), "%s", path);
+	catalogue->file.fd = -1;
 	catalogue->room = 64;
 	catalogue->sorted = calloc(catalogue->room, sizeof(catalogue->sorted[0]));
 	catalogue->table = table_make(256);
@@ -436,7 +255,7 @@ hfb_catalogue_open(const char *path, struct hfb_catalogue **ret_catalogue, struc
 		r = hfb_err_set(err, -ENOMEM, "out of memory");
 		goto fail;
 	}
-	r = file_read(catalogue, err);
+	r = hfb_catalogue_file_open(&catalogue->file, path, record_take, catalogue, err);
 	if (r < 0)
 		goto fail;
 	*ret_catalogue = catalogue;
@@ -451,6 +270,7 @@ hfb_catalogue_close(struct hfb_catalogue *catalogue)
 {
 	if (catalogue == NULL)
 		return;
+	hfb_catalogue_file_close(&catalogue->file);
 	hfb_catalogue_reclaim(catalogue);
 	for (uint32_t i = 0; i < catalogue->count; i++)
 		free(catalogue->sorted[i]);
@@ -465,7 +285,7 @@ hfb_catalogue_put(struct hfb_catalogue *catalogue, struct hfb_topic *topic,
 {
 	int r;
 
-	hfb_assert(topic_sound(&topic->info));
+	hfb_assert(hfb_catalogue_sound(&topic->info));
 	if (catalogue->count == HFB_CATALOGUE_TOPICS_MAX &&
 	    hfb_catalogue_get(catalogue, topic->info.name) == NULL)
 		return hfb_err_set(err, -ENOSPC,
@@ -474,7 +294,8 @@ hfb_catalogue_put(struct hfb_catalogue *catalogue, struct hfb_topic *topic,
 				   HFB_CATALOGUE_TOPICS_MAX);
 	if (room_make(catalogue) < 0)
 		return hfb_err_set(err, -ENOMEM, "out of memory for the catalogue");
-	r = file_write(catalogue, topic, err);
+	r = hfb_catalogue_file_put(&catalogue->file, &topic->info, info_at, catalogue,
+				   catalogue->count, err);
 	if (r < 0)
 		return r;
 	memory_put(catalogue, topic, ret_old);

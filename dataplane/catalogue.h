@@ -9,10 +9,9 @@
  *	hfb_node_quiesce(node);				 no core looks at @old any more
  *	free(old);
  *
- * File: struct hfb_catalogue_header, then struct hfb_ipc_topic[count]; written anew
- * to catalogue.tmp, synced, renamed, and the folder synced: it is the old or the new
- * one whatever happens. A deleted topic stays as a tombstone with its uuid, so that a
- * delete that was cut short is finished at the next start.
+ * The file (catalogue_file.h) is a log of changes, old or new whatever happens. A deleted
+ * topic stays as a tombstone with its uuid, so that a delete that was cut short is
+ * finished at the next start.
  *
  * Threads: main, but hfb_topic_find().
  * Memory:  topics are malloc'ed; put *takes* the new one and gives the old one back.
@@ -27,20 +26,7 @@
 #include "err.h"
 #include "node.h"
 
-#define HFB_CATALOGUE_MAGIC	 0x0031544143424648ull /* "HFBCAT1\0" */
-#define HFB_CATALOGUE_VERSION	 1u
 #define HFB_CATALOGUE_TOPICS_MAX 65536u
-
-struct hfb_catalogue_header {
-	uint64_t magic;
-	uint32_t version;
-	uint32_t incompatible; /* feature bits a reader must know; 0 today */
-	uint64_t generation;   /* times it was written */
-	uint32_t count;	       /* topics, tombstones included */
-	uint32_t topic_bytes;  /* sizeof(struct hfb_ipc_topic) */
-	uint32_t topics_crc;   /* crc32c of the topics */
-	uint32_t header_crc;   /* crc32c of the fields above */
-};
 
 struct hfb_catalogue;
 

@@ -37,6 +37,7 @@ enum hfb_ipc_type {
 		8, /* hfb_ipc_channel_open -> hfb_ipc_channel + fds {memfd, eventfd} */
 	HFB_IPC_CHANNEL_CLOSE = 9, /* hfb_ipc_channel_open.session */
 	HFB_IPC_NODE = 10,	   /* -> hfb_ipc_node: cores, ports, epoch */
+	HFB_IPC_TRIM = 11,	   /* hfb_ipc_trim -> hfb_ipc_trim_answer */
 };
 
 struct hfb_ipc {
@@ -67,6 +68,13 @@ struct hfb_ipc_node {
 	uint32_t unknown_logs_count; /* data no catalogue knows: reported, kept */
 };
 
+/* What becomes of old events, beside retention by time and bytes. */
+enum hfb_cleanup {
+	HFB_CLEANUP_DELETE = 0,	 /* nothing else */
+	HFB_CLEANUP_COMPACT = 1, /* the last event of each key stays, see docs/STORAGE.md */
+};
+#define HFB_CLEANUPS 2u
+
 /* A topic in the catalogue. `version` counts changes; higher wins. */
 #define HFB_TOPIC_DELETED	  0x0001u /* tombstone */
 #define HFB_TOPIC_CREATED_BY_FEED 0x0002u
@@ -84,6 +92,10 @@ struct hfb_ipc_topic {
 	uint64_t created_ns;
 	uint32_t flags;	       /* HFB_TOPIC_* */
 	uint32_t first_handle; /* partitions have handles in hfb_ipc_partition */
+	uint32_t cleanup;      /* enum hfb_cleanup */
+	uint32_t reserved0;    /* 0 */
+	uint64_t tombstone_ns; /* compaction keeps a tombstone so long; 0 = default */
+	uint64_t reserved1[3]; /* 0 */
 };
 struct hfb_ipc_partition {
 	uint32_t handle;
@@ -139,6 +151,18 @@ struct hfb_ipc_place_answer {
 	uint32_t code; /* enum hfb_wire_code: OK, TRUNCATED, BELOW_START */
 	uint32_t reserved;
 	struct hfb_place place; /* a batch at or before what was asked; scan on from it */
+};
+/* Drop what is below an offset. Asked again until `done`: then it survives any crash. */
+struct hfb_ipc_trim {
+	char name[256];
+	uint32_t partition;
+	uint32_t reserved;
+	uint64_t before; /* offset that becomes the first; all ones = all that is committed */
+};
+struct hfb_ipc_trim_answer {
+	uint64_t start_position, start_offset;
+	uint32_t done;
+	uint32_t reserved;
 };
 struct hfb_ipc_channel_open {
 	uint32_t core, reserved;

@@ -12,14 +12,15 @@ import struct
 import threading
 
 HEAD = struct.Struct("<IHHHHIII")
-TOPIC = struct.Struct("<256s16sQQIIQQQQQII")
+TOPIC = struct.Struct("<256s16sQQIIQQQQQIIIIQ24x")
 WELCOME = struct.Struct("<QIIQQQ")
 NODE = struct.Struct("<QIIQIIHHI4x")
 MAGIC = 0x50494248
 HELLO, GET, LIST, PUT, NODE_GET = 1, 2, 3, 4, 10
 DELETED, BY_FEED = 1, 2
 FIELDS = ("name uuid version expected_version partitions commit retention_bytes retention_ns "
-          "segment_bytes ring_bytes created_ns flags first_handle").split()
+          "segment_bytes ring_bytes created_ns flags first_handle cleanup reserved0 "
+          "tombstone_ns").split()
 
 
 def unpack_topic(body):
@@ -150,7 +151,8 @@ class FakeHfbusd:
     def feed_topic(self, name, **more):
         topic = dict(name=name, uuid=os.urandom(16), version=1, expected_version=0, partitions=1,
                      commit=1, retention_bytes=0, retention_ns=0, segment_bytes=0, ring_bytes=0,
-                     created_ns=5, flags=BY_FEED, first_handle=0)
+                     created_ns=5, flags=BY_FEED, first_handle=0, cleanup=0,
+                     reserved0=0, tombstone_ns=0)
         topic.update(more)
         with self.lock:
             self.topics[name] = topic

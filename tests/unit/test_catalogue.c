@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "catalogue.h"
+#include "catalogue_file.h"
 #include "fault.h"
 #include "hfb_test_main.h"
 
@@ -94,8 +95,9 @@ test_puts_survive_a_restart(void)
 	hfb_catalogue_close(catalogue);
 }
 
+/* @anew: the file is written whole; else the change is appended to it. */
 static void
-test_a_put_survives_each_single_fault(void)
+put_faults(bool anew, uint32_t steps_min)
 {
 	bool spent = true;
 	uint32_t step;
@@ -107,7 +109,8 @@ test_a_put_survives_each_single_fault(void)
 
 		unlink(path);
 		catalogue = open_again(NULL);
-		CU_ASSERT_EQUAL(put(catalogue, topic_named("kept", 1, 1)), 0);
+		if (!anew)
+			CU_ASSERT_EQUAL(put(catalogue, topic_named("kept", 1, 1)), 0);
 		topic = topic_named("new", 1, 1);
 
 		hfb_fault_arm(step);
@@ -116,19 +119,66 @@ test_a_put_survives_each_single_fault(void)
 
 		CU_ASSERT_EQUAL(r < 0, spent);
 		CU_ASSERT_EQUAL(hfb_catalogue_find(catalogue, "new", 3) == NULL, spent);
-		CU_ASSERT_EQUAL(hfb_catalogue_count(catalogue), spent ? 1 : 2);
+		CU_ASSERT_EQUAL(hfb_catalogue_count(catalogue), (spent ? 0 : 1) + !anew);
 		if (r < 0)
 			free(topic);
 		/* the next one works, and the file is whole whatever happened */
 		CU_ASSERT_EQUAL(put(catalogue, topic_named("next", 1, 1)), 0);
 		catalogue = open_again(catalogue);
-		CU_ASSERT_PTR_NOT_NULL(hfb_catalogue_find(catalogue, "kept", 4));
+		CU_ASSERT_EQUAL(hfb_catalogue_find(catalogue, "kept", 4) == NULL, anew);
 		CU_ASSERT_PTR_NOT_NULL(hfb_catalogue_find(catalogue, "next", 4));
 		CU_ASSERT_EQUAL(hfb_catalogue_find(catalogue, "new", 3) == NULL, spent);
 		hfb_catalogue_close(catalogue);
 	}
-	CU_ASSERT_TRUE(step > 4);
+	CU_ASSERT_TRUE(step >= steps_min);
 	CU_ASSERT_FALSE(spent);
+}
+
+static void
+test_a_put_survives_each_single_fault(void)
+{
+	put_faults(false, 4);
+	put_faults(true, 6);
+}
+
+static struct stat
+file_stat(void)
+{
+	struct stat now;
+
+	CU_ASSERT_EQUAL_FATAL(stat(path, &now), 0);
+	return now;
+}
+
+static void
+test_a_change_is_appended_and_old_ones_are_dropped_now_and_then(void)
+{
+	struct hfb_catalogue *catalogue;
+	ino_t file;
+	off_t size, most = 0;
+	int anew = 0;
+
+	unlink(path);
+	catalogue = open_again(NULL);
+	CU_ASSERT_EQUAL(put(catalogue, topic_named("a", 1, 1)), 0);
+	CU_ASSERT_EQUAL(put(catalogue, topic_named("b", 1, 1)), 0);
+	file = file_stat().st_ino;
+	size = file_stat().st_size;
+	CU_ASSERT_EQUAL(put(catalogue, topic_named("c", 1, 1)), 0);
+	CU_ASSERT_EQUAL(file_stat().st_ino, file);
+	CU_ASSERT_EQUAL(file_stat().st_size, size + (off_t)sizeof(struct hfb_catalogue_record));
+	for (uint64_t i = 2; i < 3000; i++) {
+		CU_ASSERT_EQUAL(put(catalogue, topic_named("a", 1, i)), 0);
+		size = file_stat().st_size;
+		most = size > most ? size : most;
+		anew += size < most;
+		most = size < most ? size : most;
+	}
+	CU_ASSERT_EQUAL(anew, 2);
+	catalogue = open_again(catalogue);
+	CU_ASSERT_EQUAL(hfb_catalogue_count(catalogue), 3);
+	CU_ASSERT_EQUAL(hfb_catalogue_find(catalogue, "a", 1)->info.version, 2999);
+	hfb_catalogue_close(catalogue);
 }
 
 static void
@@ -185,8 +235,8 @@ test_a_damaged_file_is_refused(void)
 	fd = open(path, O_RDONLY);
 	size = read(fd, bytes, sizeof(bytes));
 	close(fd);
-	CU_ASSERT_EQUAL_FATAL(size, (ssize_t)(sizeof(struct hfb_catalogue_header) +
-					      2 * sizeof(struct hfb_ipc_topic)));
+	CU_ASSERT_EQUAL_FATAL(size, (ssize_t)(HFB_CATALOGUE_HEADER_BYTES +
+					      2 * sizeof(struct hfb_catalogue_record)));
 	for (ssize_t cut = 0; cut < size; cut++) {
 		file_set(bytes, (size_t)cut);
 		catalogue = NULL;
@@ -205,6 +255,47 @@ test_a_damaged_file_is_refused(void)
 	CU_ASSERT_EQUAL(hfb_catalogue_open(path, &catalogue, &err), -ENOTSUP);
 }
 
+/* What a power failure may leave of the last change: any part of it, or nothing. */
+static void
+test_a_torn_last_change_did_not_happen(void)
+{
+	const size_t one = HFB_CATALOGUE_HEADER_BYTES + sizeof(struct hfb_catalogue_record);
+	struct hfb_catalogue *catalogue;
+	uint8_t before[2048], after[2048];
+	int fd;
+
+	unlink(path);
+	catalogue = open_again(NULL);
+	CU_ASSERT_EQUAL(put(catalogue, topic_named("a", 1, 1)), 0);
+	CU_ASSERT_EQUAL(put(catalogue, topic_named("b", 2, 1)), 0);
+	/* as it is while the process lives: the header does not vouch for "b" */
+	fd = open(path, O_RDONLY);
+	CU_ASSERT_EQUAL(read(fd, after, sizeof(after)),
+			(ssize_t)(one + sizeof(struct hfb_catalogue_record)));
+	close(fd);
+	hfb_catalogue_close(catalogue);
+
+	for (size_t torn = one; torn < one + sizeof(struct hfb_catalogue_record); torn += 8) {
+		memcpy(before, after, sizeof(before));
+		memset(before + torn, 0xee, sizeof(before) - torn);
+		/* the file's new size is there, or not */
+		file_set(before, torn % 16 == 0 ? torn : one + sizeof(struct hfb_catalogue_record));
+		catalogue = open_again(NULL);
+		CU_ASSERT_PTR_NOT_NULL(hfb_catalogue_find(catalogue, "a", 1));
+		CU_ASSERT_PTR_NULL(hfb_catalogue_get(catalogue, "b"));
+		CU_ASSERT_EQUAL(put(catalogue, topic_named("c", 1, 1)), 0);
+		CU_ASSERT_EQUAL(put(catalogue, topic_named("d", 1, 1)), 0);
+		catalogue = open_again(catalogue);
+		CU_ASSERT_EQUAL(hfb_catalogue_count(catalogue), 3);
+		hfb_catalogue_close(catalogue);
+	}
+	/* whole: it counts, synced or not */
+	file_set(after, one + sizeof(struct hfb_catalogue_record));
+	catalogue = open_again(NULL);
+	CU_ASSERT_PTR_NOT_NULL(hfb_catalogue_find(catalogue, "b", 1));
+	hfb_catalogue_close(catalogue);
+}
+
 int
 main(void)
 {
@@ -212,6 +303,9 @@ main(void)
 		{ "puts survive a restart", test_puts_survive_a_restart },
 		{ "a put survives each single fault", test_a_put_survives_each_single_fault },
 		{ "opening survives each single fault", test_opening_survives_each_single_fault },
+		{ "a change is appended, and old ones are dropped now and then",
+		  test_a_change_is_appended_and_old_ones_are_dropped_now_and_then },
+		{ "a torn last change did not happen", test_a_torn_last_change_did_not_happen },
 		{ "a damaged file is refused", test_a_damaged_file_is_refused },
 		CU_TEST_INFO_NULL,
 	};
