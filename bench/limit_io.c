@@ -11,21 +11,53 @@
 
 #define FILL_BYTES (1u << 20)
 
+/* Mapped twice in a row: what begins before the end goes on behind it. */
+static uint8_t *
+map_twice(size_t bytes, unsigned int flags)
+{
+	int fd = memfd_create("hfbus-bench", MFD_CLOEXEC | flags);
+	uint8_t *at = MAP_FAILED;
+
+	if (fd < 0)
+		return NULL;
+	if (ftruncate(fd, (off_t)bytes) == 0)
+		at = mmap(NULL, 3 * bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			  -1, 0);
+	if (at != MAP_FAILED) {
+		uint8_t *from = at;
+
+		at += -(uintptr_t)at & (bytes - 1);
+		if (at > from)
+			munmap(from, (size_t)(at - from));
+		munmap(at + 2 * bytes, (size_t)(from + bytes - at));
+		for (int i = 0; i < 2; i++)
+			if (mmap(at + (size_t)i * bytes, bytes, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) == MAP_FAILED) {
+				munmap(at, 2 * bytes);
+				at = MAP_FAILED;
+				break;
+			}
+	}
+	close(fd);
+	return at == MAP_FAILED ? NULL : at;
+}
+
 static int
 memory_map(struct limit_io *io, struct bench *b, size_t bytes)
 {
-	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
-	size_t huge = (bytes + (2u << 20) - 1) & ~(size_t)((2u << 20) - 1);
-	void *at = mmap(NULL, huge, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0);
+	size_t power = 2u << 20;
 
-	io->memory_bytes = huge;
-	if (at == MAP_FAILED)
-		at = mmap(NULL, huge, PROT_READ | PROT_WRITE, flags, -1, 0);
-	else
+	while (power < bytes)
+		power *= 2;
+	io->memory_bytes = power;
+	io->memory = map_twice(power, MFD_HUGETLB);
+	if (io->memory != NULL) {
 		bench_note(b, "memory: hugepages");
-	if (at == MAP_FAILED)
-		return hfb_err_set(&b->err, -ENOMEM, "no memory for a ring of %zu bytes", bytes);
-	io->memory = at;
+		return 0;
+	}
+	io->memory = map_twice(power, 0);
+	if (io->memory == NULL)
+		return hfb_err_set(&b->err, -ENOMEM, "no memory for a ring of %zu bytes", power);
 	return 0;
 }
 
@@ -103,7 +135,7 @@ limit_io_close(struct limit_io *io)
 		unlink(io->path);
 	}
 	if (io->memory != NULL)
-		munmap(io->memory, io->memory_bytes);
+		munmap(io->memory, 2 * io->memory_bytes);
 	memset(io, 0, sizeof(*io));
 	io->fd = -1;
 }

@@ -26,8 +26,8 @@ struct limit_io {
 	int fd;
 	char path[4096];
 	uint64_t file_bytes;
-	uint8_t *memory; /* registered, on hugepages where there are */
-	size_t memory_bytes;
+	uint8_t *memory;     /* mapped twice in a row; registered; hugepages where there are */
+	size_t memory_bytes; /* once; a power of two */
 	int rw_flags;
 	bool fixed; /* memory and file are registered */
 	uint64_t yielded_ns;
