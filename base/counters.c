@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- *	header | descriptors, 160 bytes each | values, 8 bytes each, blocks of 64 bytes
- *
  * The bytes live in a memfd and @path is a link to it. An ordinary file would be
  * written back now and then, and the next store of a poll core to such a page
  * waits in the filesystem. At a clean stop the last values become a plain file.
@@ -20,21 +18,30 @@
 #include <time.h>
 #include <unistd.h>
 
-#define COUNTERS_VERSION   1u
+#define COUNTERS_VERSION   2u
 #define LINE_VALUES	   8u /* values on a cache line */
 #define DESCRIPTORS_OFFSET 4096u
-#define VALUES_OFFSET                                                                              \
+#define HISTOGRAM_DESCRIPTORS_OFFSET                                                               \
 	(DESCRIPTORS_OFFSET + HFB_COUNTERS_MAX * (uint64_t)sizeof(struct hfb_counter_descriptor))
-#define VALUES_MAX (HFB_COUNTERS_MAX * (uint64_t)LINE_VALUES) /* each on a line of its own */
-#define FILE_BYTES (VALUES_OFFSET + VALUES_MAX * 8u)
+#define VALUES_OFFSET                                                                              \
+	(HISTOGRAM_DESCRIPTORS_OFFSET +                                                            \
+	 HFB_COUNTERS_HISTOGRAMS_MAX * (uint64_t)sizeof(struct hfb_histogram_descriptor))
+#define VALUES_MAX	  (HFB_COUNTERS_MAX * (uint64_t)LINE_VALUES) /* each on a line of its own */
+#define HISTOGRAMS_OFFSET (VALUES_OFFSET + VALUES_MAX * 8u)
+#define FILE_BYTES	  (HISTOGRAMS_OFFSET + HFB_COUNTERS_HISTOGRAMS_BYTES)
+#define PAGE		  4096u
 
 _Static_assert(sizeof(struct hfb_counters_header) <= DESCRIPTORS_OFFSET, "one page of header");
 _Static_assert(sizeof(struct hfb_counter_descriptor) == 160, "shared with readers");
+_Static_assert(sizeof(struct hfb_histogram_descriptor) == 192, "shared with readers");
+_Static_assert(sizeof(struct hfb_histogram) == 40, "shared with readers");
 _Static_assert(VALUES_OFFSET % 64 == 0, "blocks are on cache lines");
+_Static_assert(HISTOGRAMS_OFFSET % PAGE == 0, "histograms begin with a page");
 
 struct hfb_counters {
 	struct hfb_counters_header *header; /* the mapping */
 	uint32_t values_used;
+	uint64_t bytes_used; /* of the whole file */
 	int fd;
 	char path[PATH_MAX];
 	char link[64];
@@ -98,6 +105,9 @@ hfb_counters_create(const char *path, struct hfb_counters **ret, struct hfb_err 
 	header->max = HFB_COUNTERS_MAX;
 	header->descriptors_offset = DESCRIPTORS_OFFSET;
 	header->values_offset = VALUES_OFFSET;
+	header->histograms_max = HFB_COUNTERS_HISTOGRAMS_MAX;
+	header->histogram_descriptors_offset = HISTOGRAM_DESCRIPTORS_OFFSET;
+	file->bytes_used = HISTOGRAMS_OFFSET;
 	header->pid = (uint64_t)getpid();
 	header->started_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	/* pairs with the acquire in hfb_counters_map */
@@ -119,14 +129,36 @@ fail_file:
 	return r;
 }
 
+/* All of the file but pages of zeros, which stay holes. */
+static bool
+pages_write(int fd, const uint8_t *from, uint64_t bytes)
+{
+	static const uint8_t zeros[PAGE];
+
+	if (ftruncate(fd, (off_t)bytes) < 0)
+		return false;
+	for (uint64_t at = 0; at < bytes;) {
+		size_t size = bytes - at < PAGE ? (size_t)(bytes - at) : PAGE;
+		ssize_t n = (ssize_t)size;
+
+		if (memcmp(from + at, zeros, size) != 0)
+			n = pwrite(fd, from + at, size, (off_t)at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		at += (uint64_t)n;
+	}
+	return true;
+}
+
 /* Best effort: who stops cleanly leaves its last figures behind. */
 static void
 counters_leave(const struct hfb_counters *file)
 {
-	const uint8_t *from = (const uint8_t *)file->header;
 	char next[PATH_MAX + 8], target[64];
-	uint64_t bytes = VALUES_OFFSET + file->values_used * (uint64_t)8;
 	ssize_t n;
+	bool left;
 	int fd;
 
 	n = readlink(file->path, target, sizeof(target) - 1);
@@ -138,24 +170,11 @@ counters_leave(const struct hfb_counters *file)
 	snprintf(next, sizeof(next), "%s.new", file->path);
 	unlink(next);
 	fd = open(next, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	if (fd < 0)
-		goto fail;
-	while (bytes > 0) {
-		n = write(fd, from, bytes);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			goto fail_fd;
-		from += n;
-		bytes -= (uint64_t)n;
-	}
-	close(fd);
-	if (rename(next, file->path) == 0)
+	left = fd >= 0 && pages_write(fd, (const uint8_t *)file->header, file->bytes_used);
+	if (fd >= 0)
+		close(fd);
+	if (left && rename(next, file->path) == 0)
 		return;
-	goto fail;
-fail_fd:
-	close(fd);
-fail:
 	unlink(next);
 	unlink(file->path);
 }
@@ -228,6 +247,35 @@ hfb_counters_block(struct hfb_counters *file, const char *labels, const char *co
 	return values;
 }
 
+struct hfb_histogram *
+hfb_counters_histogram(struct hfb_counters *file, const char *labels, const char *name,
+		       const char *unit, uint32_t bits, uint32_t range_bits)
+{
+	struct hfb_counters_header *header = file->header;
+	uint8_t *bytes = (uint8_t *)header;
+	struct hfb_histogram_descriptor *d =
+		(struct hfb_histogram_descriptor *)(bytes + HISTOGRAM_DESCRIPTORS_OFFSET) +
+		header->histograms_count;
+	uint64_t size = hfb_histogram_bytes(bits, range_bits);
+	struct hfb_histogram *h;
+
+	if (header->histograms_count == header->histograms_max ||
+	    size > FILE_BYTES - file->bytes_used)
+		return NULL;
+	snprintf(d->name, sizeof(d->name), "%s", name);
+	snprintf(d->labels, sizeof(d->labels), "%s", labels);
+	snprintf(d->unit, sizeof(d->unit), "%s", unit);
+	d->offset = file->bytes_used;
+	d->bytes = size;
+	h = (struct hfb_histogram *)(void *)(bytes + d->offset);
+	/* Touches all of it, so that no record on a poll core waits for a page. */
+	hfb_histogram_init(h, bits, range_bits);
+	file->bytes_used += (size + 63) & ~(uint64_t)63;
+	/* pairs with the acquire in hfb_counters_histograms_each */
+	__atomic_store_n(&header->histograms_count, header->histograms_count + 1, __ATOMIC_RELEASE);
+	return h;
+}
+
 int
 hfb_counters_map(int fd, struct hfb_counters_view *ret, struct hfb_err *err)
 {
@@ -261,7 +309,11 @@ hfb_counters_map(int fd, struct hfb_counters_view *ret, struct hfb_err *err)
 	if (header->descriptors_offset % 8 != 0 || header->values_offset % 8 != 0 ||
 	    header->descriptors_offset > bytes || header->values_offset > bytes ||
 	    header->max >
-		    (bytes - header->descriptors_offset) / sizeof(struct hfb_counter_descriptor)) {
+		    (bytes - header->descriptors_offset) / sizeof(struct hfb_counter_descriptor) ||
+	    header->histogram_descriptors_offset % 8 != 0 ||
+	    header->histogram_descriptors_offset > bytes ||
+	    header->histograms_max > (bytes - header->histogram_descriptors_offset) /
+					     sizeof(struct hfb_histogram_descriptor)) {
 		hfb_err_set(err, r, "the counters file is damaged");
 		goto fail;
 	}
@@ -308,6 +360,41 @@ hfb_counters_each(const struct hfb_counters_view *view,
 		if (d.value_index >= values_max)
 			continue;
 		each(arg, &d, __atomic_load_n(&values[d.value_index], __ATOMIC_RELAXED));
+		n++;
+	}
+	return n;
+}
+
+uint32_t
+hfb_counters_histograms_each(const struct hfb_counters_view *view,
+			     void (*each)(void *arg, const struct hfb_histogram_descriptor *d,
+					  const struct hfb_histogram *h),
+			     void *arg)
+{
+	const struct hfb_counters_header *header = view->header;
+	const uint8_t *bytes = (const uint8_t *)header;
+	const struct hfb_histogram_descriptor *descriptors =
+		(const struct hfb_histogram_descriptor *)(bytes +
+							  header->histogram_descriptors_offset);
+	/* pairs with the release in hfb_counters_histogram */
+	uint32_t count = __atomic_load_n(&header->histograms_count, __ATOMIC_ACQUIRE);
+	uint32_t n = 0;
+
+	if (count > header->histograms_max)
+		count = header->histograms_max;
+	for (uint32_t i = 0; i < count; i++) {
+		struct hfb_histogram_descriptor d = descriptors[i];
+		const struct hfb_histogram *h;
+
+		d.name[sizeof(d.name) - 1] = '\0';
+		d.labels[sizeof(d.labels) - 1] = '\0';
+		d.unit[sizeof(d.unit) - 1] = '\0';
+		if (d.offset % 8 != 0 || d.offset > view->bytes || d.bytes > view->bytes - d.offset)
+			continue;
+		h = (const struct hfb_histogram *)(const void *)(bytes + d.offset);
+		if (hfb_histogram_check(h, (size_t)d.bytes) < 0)
+			continue;
+		each(arg, &d, h);
 		n++;
 	}
 	return n;

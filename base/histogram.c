@@ -71,6 +71,46 @@ hfb_histogram_merge(struct hfb_histogram *to, const struct hfb_histogram *from)
 	return 0;
 }
 
+int
+hfb_histogram_subtract(struct hfb_histogram *to, const struct hfb_histogram *earlier)
+{
+	uint64_t max = to->max;
+
+	if (to->bits != earlier->bits || to->range_bits != earlier->range_bits)
+		return -EINVAL;
+	for (uint32_t i = 0; i < to->buckets; i++)
+		if (to->counts[i] < earlier->counts[i])
+			return -EINVAL;
+	to->sum -= earlier->sum;
+	to->min = UINT64_MAX;
+	to->max = 0;
+	for (uint32_t i = 0; i < to->buckets; i++) {
+		to->counts[i] -= earlier->counts[i];
+		if (to->counts[i] == 0)
+			continue;
+		if (to->min == UINT64_MAX)
+			to->min = i == 0 ? 0 : hfb_histogram_bucket_last(to->bits, i - 1) + 1;
+		to->max = hfb_histogram_bucket_last(to->bits, i);
+	}
+	/* The largest of all may have come before the window, but nothing in it is above. */
+	if (to->max > max || to->counts[to->buckets - 1] != 0)
+		to->max = max;
+	return 0;
+}
+
+uint64_t
+hfb_histogram_count_to(const struct hfb_histogram *h, uint64_t value)
+{
+	uint64_t count = 0;
+
+	if (value >= __atomic_load_n(&h->max, __ATOMIC_RELAXED))
+		return hfb_histogram_count(h);
+	for (uint32_t i = 0; i < h->buckets - 1 && hfb_histogram_bucket_last(h->bits, i) <= value;
+	     i++)
+		count += __atomic_load_n(&h->counts[i], __ATOMIC_RELAXED);
+	return count;
+}
+
 uint64_t
 hfb_histogram_count(const struct hfb_histogram *h)
 {

@@ -46,7 +46,16 @@ int hfb_histogram_check(const struct hfb_histogram *h, size_t bytes);
 /* Add @from to @to. 0, or -EINVAL when their shapes differ. */
 int hfb_histogram_merge(struct hfb_histogram *to, const struct hfb_histogram *from);
 
+/*
+ * Take away from @to what @earlier, a copy of the same histogram, had counted: what is
+ * left is the window between the two. Its min and max are those of its buckets. 0, or -EINVAL
+ * when the shapes differ or @earlier has counted more (@to is unchanged then).
+ */
+int hfb_histogram_subtract(struct hfb_histogram *to, const struct hfb_histogram *earlier);
+
 uint64_t hfb_histogram_count(const struct hfb_histogram *h);
+/* Of them, those in buckets that end at or below @value. */
+uint64_t hfb_histogram_count_to(const struct hfb_histogram *h, uint64_t value);
 double hfb_histogram_mean(const struct hfb_histogram *h); /* 0 when empty */
 
 /* The largest value that falls into bucket @i of a histogram of that many @bits. */

@@ -138,6 +138,65 @@ test_merge(void)
 }
 
 static void
+test_window(void)
+{
+	struct hfb_histogram *h = histogram_new(6, 36), *earlier = histogram_new(6, 36);
+	struct hfb_histogram *window = histogram_new(6, 36), *other = histogram_new(6, 37);
+
+	hfb_histogram_record_many(h, 1000000, 7);
+	hfb_histogram_record_many(h, 10, 3);
+	hfb_histogram_merge(earlier, h);
+	hfb_histogram_record_many(h, 100, 90);
+	hfb_histogram_record_many(h, 2000, 10);
+	hfb_histogram_merge(window, h);
+	CU_ASSERT_EQUAL(hfb_histogram_subtract(window, earlier), 0);
+	CU_ASSERT_EQUAL(hfb_histogram_count(window), 100);
+	CU_ASSERT_EQUAL(window->sum, 90 * 100 + 10 * 2000);
+	/* what was before it is in none of its figures */
+	CU_ASSERT_EQUAL(hfb_histogram_quantile(window, 0.9),
+			hfb_histogram_bucket_last(6, hfb_histogram_index(6, 100)));
+	CU_ASSERT_TRUE(window->min <= 100 && window->min > 98);
+	CU_ASSERT_TRUE(window->max >= 2000 && window->max < 2000 + 2000 / 64 + 1);
+	CU_ASSERT_EQUAL(hfb_histogram_quantile(window, 1.0), window->max);
+
+	/* nothing happened: an empty window */
+	hfb_histogram_clear(window);
+	hfb_histogram_merge(window, h);
+	CU_ASSERT_EQUAL(hfb_histogram_subtract(window, h), 0);
+	CU_ASSERT_EQUAL(hfb_histogram_count(window), 0);
+	CU_ASSERT_EQUAL(window->min, UINT64_MAX);
+	CU_ASSERT_EQUAL(window->max, 0);
+
+	/* not a window: the later before the earlier, and another shape */
+	CU_ASSERT_EQUAL(hfb_histogram_subtract(earlier, h), -EINVAL);
+	CU_ASSERT_EQUAL(hfb_histogram_count(earlier), 10);
+	CU_ASSERT_EQUAL(hfb_histogram_subtract(earlier, other), -EINVAL);
+	free(h);
+	free(earlier);
+	free(window);
+	free(other);
+}
+
+static void
+test_count_to(void)
+{
+	struct hfb_histogram *h = histogram_new(6, 20);
+
+	CU_ASSERT_EQUAL(hfb_histogram_count_to(h, 100), 0);
+	hfb_histogram_record_many(h, 10, 3);
+	hfb_histogram_record_many(h, 1000, 5);
+	hfb_histogram_record_many(h, 1u << 30, 2); /* out of range */
+	CU_ASSERT_EQUAL(hfb_histogram_count_to(h, 9), 0);
+	CU_ASSERT_EQUAL(hfb_histogram_count_to(h, 10), 3);
+	CU_ASSERT_EQUAL(hfb_histogram_count_to(h, 1000 + 1000 / 64), 8);
+	/* never more than is true: the bucket has to end there */
+	CU_ASSERT_EQUAL(hfb_histogram_count_to(h, 1000), 3);
+	CU_ASSERT_EQUAL(hfb_histogram_count_to(h, 1u << 20), 8);
+	CU_ASSERT_EQUAL(hfb_histogram_count_to(h, 1u << 30), 10);
+	free(h);
+}
+
+static void
 test_foreign_memory(void)
 {
 	struct hfb_histogram *h = histogram_new(5, 20);
@@ -167,6 +226,8 @@ main(void)
 		{ "buckets follow each other without a hole", test_buckets_join },
 		{ "values out of range are counted", test_out_of_range },
 		{ "merging is recording into one", test_merge },
+		{ "two readings subtracted are a window", test_window },
+		{ "values up to a bound are counted", test_count_to },
 		{ "foreign memory is checked", test_foreign_memory },
 		CU_TEST_INFO_NULL,
 	};
