@@ -18,7 +18,7 @@ import time
 SANITIZER_ARGS = ["-Djemalloc=disabled", "-Db_lundef=false", "-Dmode=developer",
                   "--buildtype=debugoptimized"]
 LANES = {
-    "normal": ("", None, [], [], []),
+    "normal": ("", None, [], [], ["-t", "4"]),  # of each time limit: machines are loaded
     "sanitize": ("-sanitize", None, ["-Db_sanitize=address,undefined"] + SANITIZER_ARGS,
                  [], ["--suite", "unit", "-t", "4"]),
     "tsan": ("-tsan", None, ["-Db_sanitize=thread"] + SANITIZER_ARGS,
