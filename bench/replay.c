@@ -120,7 +120,7 @@ play(struct replay *r)
 	bench_metric(b, "duration", "s", seconds);
 	/* waiting for the port makes the frames behind late */
 	bench_metric(b, "refused", "bursts", (double)(r->out.refusals - refusals));
-	bench_metric(b, "port errors", "frames", (double)(frame_out_errors(&r->out) - errors));
+	bench_metric(b, "port errors", "errors", (double)(frame_out_errors(&r->out) - errors));
 }
 
 static void
