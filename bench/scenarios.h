@@ -6,6 +6,9 @@
  */
 BENCH_SCENARIO(limit_append_disk)
 BENCH_SCENARIO(limit_group_commit)
+BENCH_SCENARIO(limit_memif_echo)
+BENCH_SCENARIO(limit_memif_rate)
+BENCH_SCENARIO(limit_memif_append)
 BENCH_SCENARIO(limit_overwrite)
 BENCH_SCENARIO(limit_read)
 BENCH_SCENARIO(limit_shm_hop)
