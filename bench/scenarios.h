@@ -4,6 +4,7 @@
  * BENCH_SCENARIO(x) stands for the object `const struct bench_scenario bench_x` of its file.
  * No guard: it is read more than once.
  */
+BENCH_SCENARIO(log)
 BENCH_SCENARIO(limit_append_disk)
 BENCH_SCENARIO(limit_group_commit)
 BENCH_SCENARIO(limit_memif_echo)
