@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "assert.h"
+#include "bug.h"
 
 #define ALIGN_MAX 4096u
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 
 /* Below 2^bits a bucket a value, then 2^bits buckets for each power of two. */
 static uint32_t

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 
 struct hfb_spsc *
 hfb_spsc_create(uint32_t size)

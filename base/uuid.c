@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <sys/random.h>
 
-#include "assert.h"
+#include "bug.h"
 
 void
 hfb_random(void *bytes, size_t size)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "bench_private.h"
 
 #define METRICS_MAX	256u

@@ -10,7 +10,7 @@
 
 #include <hfbus/log.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "crc32c.h"
 
 #define BATCHES_MAX	   4096u /* unacked at most; more would only lengthen a resend */

@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "assert.h"
+#include "bug.h"
 
 #define RETRY_MS 200u
 #define TICK_MS	 1000u

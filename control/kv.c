@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 
 #define WATCHERS_MAX 4u
 #define PREFIX_MAX   32u

@@ -13,7 +13,7 @@
 
 #include <sqlite3.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "kv.h"
 
 #define APPLICATION_ID 0x48464243 /* "HFBC" */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "topic_record.h"
 #include "uuid.h"
 

@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "request.h"
 
 #define TICK_MS	       500u

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "kv.h"
 #include "broker.h"
 #include "reconcile.h"
@@ -476,8 +476,8 @@ node_done(void *arg, int error, const char *sentence, const void *body, uint32_t
 	if (error != 0 || bytes < sizeof(*node))
 		return;
 	if (node->unknown_logs_count > s->unknown_logs)
-		note("%s/topics holds logs of no known topic: %u; they are kept",
-		     s->data_dir, node->unknown_logs_count);
+		note("%s/topics holds logs of no known topic: %u; they are kept", s->data_dir,
+		     node->unknown_logs_count);
 	s->unknown_logs = node->unknown_logs_count;
 }
 

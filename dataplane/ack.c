@@ -11,7 +11,7 @@
  *	append -> fifo, partition->acks_head -> log advanced -> session->pending
  *	       -> one ACK frame a session and turn, entries as many as there are
  */
-#include "assert.h"
+#include "bug.h"
 #include "session.h"
 
 #define ENTRIES_MAX                                                                                \

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "arbitrate.h"
-#include "assert.h"
+#include "bug.h"
 
 static uint64_t
 piece_end(const struct hfb_piece *p)

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "catalogue_file.h"
 
 struct table {

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "clock.h"
 #include "counters.h"
 #include "idle.h"

@@ -6,7 +6,7 @@
 
 #include <rte_mbuf.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "clock.h"
 #include "counters.h"
 #include "feed.h"

@@ -12,7 +12,7 @@
 
 #include <rte_mbuf.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "crc32c.h"
 #include "feed.h"
 #include "siphash.h"

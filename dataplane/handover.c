@@ -9,7 +9,7 @@
  */
 #include <rte_mbuf.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "core.h"
 #include "node.h"
 

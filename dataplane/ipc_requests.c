@@ -463,8 +463,8 @@ hfb_ipc_request(struct hfb_node *node, struct hfb_ipc_client *client, uint16_t t
 	if (body_bytes != types[type].body_bytes)
 		return hfb_err_set(err, -EINVAL, "a %s has %u bytes after its head, not %u",
 				   types[type].name, types[type].body_bytes, body_bytes);
-	static_assert(sizeof(copy) >= sizeof(struct hfb_ipc_lookup), "bodies");
-	static_assert(sizeof(copy) >= sizeof(struct hfb_ipc_topic_get), "bodies");
+	_Static_assert(sizeof(copy) >= sizeof(struct hfb_ipc_lookup), "bodies");
+	_Static_assert(sizeof(copy) >= sizeof(struct hfb_ipc_topic_get), "bodies");
 	memcpy(copy, body, body_bytes);
 	return types[type].carry_out(&request);
 }

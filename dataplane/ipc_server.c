@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "local.h"
 #include "stats.h"
 

@@ -16,13 +16,13 @@
 
 #include <hfbus/wire.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "core.h"
 
 #define PAGE	   4096u
 #define FRAME_HEAD 8u /* {u32 size, u32 zero} */
 
-static_assert(sizeof(struct hfb_channel) <= PAGE, "the channel's header is one page");
+_Static_assert(sizeof(struct hfb_channel) <= PAGE, "the channel's header is one page");
 
 struct hfb_locals {
 	uint32_t count, max;

@@ -16,7 +16,7 @@
 
 #include <hfbus/shm.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "catalogue.h"
 #include "clock.h"
 #include "command.h"

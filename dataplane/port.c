@@ -15,13 +15,13 @@
 #include <rte_ip.h>
 #include <rte_udp.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "core.h"
 
 #define TX_BUFFER (HFB_BURST_MAX * 4)
 
-static_assert(sizeof(((struct hfb_queue *)0)->tx) / sizeof(struct rte_mbuf *) == TX_BUFFER,
-	      "transmit buffer");
+_Static_assert(sizeof(((struct hfb_queue *)0)->tx) / sizeof(struct rte_mbuf *) == TX_BUFFER,
+	       "transmit buffer");
 
 uint32_t
 hfb_port_poll(struct hfb_core *core)

@@ -8,7 +8,7 @@
  *
  *	frame -> partition -> owner? -> stage? -> sequence -> claim -> copy + crc -> append
  */
-#include "assert.h"
+#include "bug.h"
 #include "crc32c.h"
 #include "session.h"
 

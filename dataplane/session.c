@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "session.h"
 #include "siphash.h"
 

@@ -11,7 +11,7 @@
  */
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "dedup.h"
 
 #define NONE UINT32_MAX

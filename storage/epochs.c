@@ -2,7 +2,7 @@
 /* epochs.c - where each leader epoch of a log begins. */
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "epochs.h"
 
 void

@@ -18,7 +18,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "store_private.h"
 #include "writer_private.h"
 

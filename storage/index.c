@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "crc32c.h"
 #include "env.h"
 #include "file.h"

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "crc32c.h"
 #include "log_private.h"
 #include "writer_private.h"

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "crc32c.h"
 #include "file.h"
 #include "recover.h"

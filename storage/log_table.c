@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 
 int
 hfb_table_find(const struct hfb_table *table, uint64_t position)

@@ -11,7 +11,7 @@
 
 #include <hfbus/limits.h>
 
-#include "assert.h"
+#include "bug.h"
 
 #define HUGE_BYTES (2u * HFB_MIB)
 

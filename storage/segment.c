@@ -10,7 +10,7 @@
 
 #include <hfbus/limits.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "env.h"
 #include "scan.h"
 

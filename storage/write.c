@@ -17,7 +17,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "store_private.h"
 #include "writer_private.h"
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "clock.h"
 #include "store_private.h"
 #include "writer_private.h"

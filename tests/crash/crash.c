@@ -35,7 +35,7 @@
 
 #include <jansson.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "batch.h"
 #include "crc32c.h"
 #include "log.h"

@@ -21,7 +21,7 @@
 
 #include <hfbus/log.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "crc32c.h"
 
 #define LOG_IMAGE_TOPIC                                                                            \

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "proto_rig.h"
 
 static struct rig *current;
@@ -369,7 +369,8 @@ rig_reads_complete(struct rig *rig)
 				continue;
 			log->reads[j] = NULL;
 			bytes = log->committed - r->position;
-			if (r->position < log->corrupt_from && bytes > log->corrupt_from - r->position)
+			if (r->position < log->corrupt_from &&
+			    bytes > log->corrupt_from - r->position)
 				bytes = log->corrupt_from - r->position;
 			if (bytes > r->buffer_bytes)
 				bytes = r->buffer_bytes;

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "sim_disk.h"
 
 #define NEVER	 UINT64_MAX

@@ -8,7 +8,7 @@
 #include <rte_eal.h>
 #include <rte_mbuf.h>
 
-#include "assert.h"
+#include "bug.h"
 #include "batch.h"
 #include "clock.h"
 #include "counters.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "assert.h"
+#include "bug.h"
 
 #include <stdio.h>
 #include <stdlib.h>

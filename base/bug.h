@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * assert.h - bugs stop the process: state we do not understand must not be
+ * bug.h - bugs stop the process: state we do not understand must not be
  * sent or stored. hfb_assert stays in release builds (once a burst or command),
  * hfb_dassert (once an event) lives in developer and sanitizer builds.
  *
  * Threads: any.
  */
-#ifndef HFB_ASSERT_H
-#define HFB_ASSERT_H
-
-/*
- * This folder is on the include path, so <assert.h> of other headers (DPDK's) ends
- * here and goes on to libc's. The pragma is for clang, which warns about include_next
- * in files of the includer's own folder.
- */
-#pragma GCC system_header
-#include_next <assert.h>
+#ifndef HFB_BUG_H
+#define HFB_BUG_H
 
 _Noreturn void hfb_assert_failed(const char *file, int line, const char *what);
 
