@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_topic.c - hfbus topic: create, list, describe and delete, by asking
- * hfbus-control over DATA/control.sock.
+ * cmd_topic.c - hfbus topic: create, list, describe, alter, trim and delete, by
+ * asking hfbus-control over DATA/control.sock.
  */
 #include "cli.h"
 
@@ -31,11 +31,14 @@
 static void
 help(void)
 {
-	printf("Usage: hfbus topic create NAME [OPTION]...\n"
+	printf("Usage: hfbus topic create NAME... [OPTION]...\n"
 	       "       hfbus topic list [--json]\n"
 	       "       hfbus topic describe NAME [--json]\n"
-	       "       hfbus topic delete NAME\n"
-	       "Make, show and delete topics.\n\n"
+	       "       hfbus topic alter NAME OPTION...\n"
+	       "       hfbus topic add-partitions NAME N\n"
+	       "       hfbus topic trim NAME --partition P --before OFFSET\n"
+	       "       hfbus topic delete NAME...\n"
+	       "Make, show, change and delete topics.\n\n"
 	       "  --partitions N       1 to %u; default 1\n"
 	       "  --commit STAGE       when events become visible and are acked: received, "
 	       "durable\n"
@@ -44,10 +47,20 @@ help(void)
 	       "  --retention-time D   keep events for this long, e.g. 7d\n"
 	       "  --ring-bytes N       largest ring, a power of two from 1M to 256M\n"
 	       "  --segment-bytes N    largest segment file, a power of two from 1M to 256M\n"
+	       "  --cleanup HOW        delete (default), or compact: the last event of each key "
+	       "stays\n"
+	       "  --tombstone-time D   compact: how long an event without a value stays; default "
+	       "1d\n"
+	       "  --partition P        trim: of this partition\n"
+	       "  --before OFFSET      trim: drop the events before it; 'end': all\n"
 	       "  --json               print JSON\n"
 	       "  --data DIR           data folder of the bus\n"
 	       "  --help               this text\n\n"
-	       "Retention drops whole segment files; without it everything is kept.\n"
+	       "Retention drops whole segment files; without it everything is kept. alter changes "
+	       "what it\n"
+	       "names, without a restart; --partitions only upwards: keys then go to other "
+	       "partitions.\n"
+	       "0 or 'default' stands for no limit, or the default.\n"
 	       "Exit status: 0 ok, 1 failed, 2 wrong usage.\n",
 	       HFB_TOPIC_PARTITIONS_MAX);
 }
@@ -292,6 +305,9 @@ print_describe(const json_t *answer)
 	printf("partitions  %" PRIu64 "\n", number_of(topic, "partitions"));
 	printf("commit      %s\n", text_of(topic, "commit"));
 	printf("retention   %s\n", retention_text(topic, text));
+	printf("cleanup     %s\n", text_of(topic, "cleanup"));
+	if (number_of(topic, "tombstone_ns") != 0)
+		printf("tombstones  %s\n", duration_text(number_of(topic, "tombstone_ns"), text));
 	printf("segment     %s\n", segment != 0 ? bytes_text(segment, text) : "default");
 	printf("ring        %s\n", ring != 0 ? bytes_text(ring, text) : "default");
 	printf("state       %s\n", text_of(topic, "state"));
@@ -302,27 +318,37 @@ print_describe(const json_t *answer)
 		return;
 	}
 	printf("\nPARTITION  CORE  STATE     OFFSETS: START    COMMITTED      DURABLE     RECEIVED"
-	       "      KEPT      RING   SEGMENT\n");
+	       "      KEPT      RING   SEGMENT  EVENTS/S  BYTES/S\n");
 	json_array_foreach(partitions, i, partition)
 	{
-		char kept[32], rings[32], segments[32];
+		char kept[32], rings[32], segments[32], events[32] = "-", bytes[32] = "-";
+		const json_t *rate = json_object_get(partition, "events_per_s");
+
+		if (rate != NULL) {
+			snprintf(events, sizeof(events), "%.0f", json_real_value(rate));
+			bytes_text((uint64_t)json_real_value(
+					   json_object_get(partition, "bytes_per_s")),
+				   bytes);
+		}
 
 		printf("%9" PRIu64 "  %4" PRIu64 "  %-8s  %14" PRIu64 " %12" PRIu64 " %12" PRIu64
-		       " %12" PRIu64 "  %8s  %8s  %8s\n",
+		       " %12" PRIu64 "  %8s  %8s  %8s  %8s  %7s\n",
 		       number_of(partition, "partition"), number_of(partition, "core"),
 		       text_of(partition, "state"), offset_of(partition, "start"),
 		       offset_of(partition, "committed"), offset_of(partition, "durable"),
 		       offset_of(partition, "received"),
 		       bytes_text(number_of(partition, "kept_bytes"), kept),
 		       bytes_text(number_of(partition, "ring_bytes"), rings),
-		       bytes_text(number_of(partition, "segment_bytes"), segments));
+		       bytes_text(number_of(partition, "segment_bytes"), segments), events, bytes);
 	}
 }
 
 /* The commands --------------------------------------------------------------- */
 
 struct topic_options {
-	json_t *settings; /* of create */
+	json_t *settings;  /* of create and alter */
+	json_t *trim;	   /* partition and before */
+	const char *count; /* of add-partitions */
 	const char *data;
 	bool json;
 };
@@ -366,6 +392,55 @@ static int delete (struct control *c, const char *name, const struct topic_optio
 	return finish(answer, &err);
 }
 
+/* Settings as they are named; also add-partitions, which names one. */
+static int
+alter(struct control *c, const char *name, const struct topic_options *o)
+{
+	json_t *request = json_copy(o->settings), *answer;
+	struct hfb_err err = { 0 };
+	uint64_t more;
+
+	if (o->count != NULL) {
+		if (hfb_number_parse(o->count, &more) < 0 || more < 1 ||
+		    more > HFB_TOPIC_PARTITIONS_MAX) {
+			json_decref(request);
+			return hfb_cli_usage(COMMAND, "add-partitions: '%s' is not 1 to %u",
+					     o->count, HFB_TOPIC_PARTITIONS_MAX);
+		}
+		json_object_set_new(request, "add_partitions", json_integer((json_int_t)more));
+	}
+	json_object_set_new(request, "op", json_string("topic.alter"));
+	if (json_object_set_new(request, "name", json_string(name)) < 0)
+		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
+	answer = err.code == 0 ? ask(c, request, &err) : NULL;
+	if (answer != NULL && o->json)
+		print_json(answer);
+	else if (answer != NULL && o->count != NULL)
+		printf("topic %s has %" PRIu64 " partitions\n", name,
+		       number_of(json_object_get(answer, "topic"), "partitions"));
+	else if (answer != NULL)
+		printf("topic %s altered\n", name);
+	return finish(answer, &err);
+}
+
+static int
+trim(struct control *c, const char *name, const struct topic_options *o)
+{
+	json_t *request = json_copy(o->trim), *answer;
+	struct hfb_err err = { 0 };
+
+	json_object_set_new(request, "op", json_string("topic.trim"));
+	if (json_object_set_new(request, "name", json_string(name)) < 0)
+		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
+	answer = err.code == 0 ? ask(c, request, &err) : NULL;
+	if (answer != NULL && o->json)
+		print_json(answer);
+	else if (answer != NULL)
+		printf("topic %s partition %" PRIu64 " begins at offset %" PRIu64 "\n", name,
+		       number_of(answer, "partition"), offset_of(answer, "start"));
+	return finish(answer, &err);
+}
+
 static int
 list(struct control *c, const char *name, const struct topic_options *o)
 {
@@ -399,17 +474,32 @@ describe(struct control *c, const char *name, const struct topic_options *o)
 
 static const struct {
 	const char *name;
-	bool named;
+	enum { NAMES_NONE, NAMES_ONE, NAMES_MANY, NAMES_AND_COUNT } names;
+	enum { TAKES_NONE, TAKES_SETTINGS, TAKES_TRIM } takes;
 	int (*run)(struct control *c, const char *name, const struct topic_options *o);
 } verbs[] = {
-	{ "create", true, create },
-	{ "list", false, list },
-	{ "describe", true, describe },
-	{ "delete", true, delete },
+	{ "create", NAMES_MANY, TAKES_SETTINGS, create },
+	{ "list", NAMES_NONE, TAKES_NONE, list },
+	{ "describe", NAMES_ONE, TAKES_NONE, describe },
+	{ "alter", NAMES_ONE, TAKES_SETTINGS, alter },
+	{ "add-partitions", NAMES_AND_COUNT, TAKES_NONE, alter },
+	{ "trim", NAMES_ONE, TAKES_TRIM, trim },
+	{ "delete", NAMES_MANY, TAKES_NONE, delete },
 };
 #define VERBS (sizeof(verbs) / sizeof(verbs[0]))
 
-enum { PARTITIONS = 256, COMMIT, RETENTION_BYTES, RETENTION_TIME, RING, SEGMENT };
+enum {
+	PARTITIONS = 256,
+	COMMIT,
+	RETENTION_BYTES,
+	RETENTION_TIME,
+	RING,
+	SEGMENT,
+	CLEANUP,
+	TOMBSTONE,
+	PARTITION,
+	BEFORE
+};
 
 static const struct option options[] = {
 	{ "partitions", required_argument, NULL, PARTITIONS },
@@ -418,28 +508,35 @@ static const struct option options[] = {
 	{ "retention-time", required_argument, NULL, RETENTION_TIME },
 	{ "ring-bytes", required_argument, NULL, RING },
 	{ "segment-bytes", required_argument, NULL, SEGMENT },
+	{ "cleanup", required_argument, NULL, CLEANUP },
+	{ "tombstone-time", required_argument, NULL, TOMBSTONE },
+	{ "partition", required_argument, NULL, PARTITION },
+	{ "before", required_argument, NULL, BEFORE },
 	{ "json", no_argument, NULL, 'j' },
 	{ "data", required_argument, NULL, 'd' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
 
-/* A setting of create. hfbus-control checks ranges; here only what is no number. */
+/* A setting of create or alter. hfbus-control checks ranges; here only what is no number. */
 static int
 setting(json_t *settings, int option, const char *text)
 {
-	static const char *const members[] = { "partitions",   "commit",     "retention_bytes",
-					       "retention_ns", "ring_bytes", "segment_bytes" };
+	static const char *const members[] = { "partitions",   "commit",      "retention_bytes",
+					       "retention_ns", "ring_bytes",  "segment_bytes",
+					       "cleanup",      "tombstone_ns" };
 	const char *member = members[option - PARTITIONS];
 	const char *name = options[option - PARTITIONS].name;
 	uint64_t value = 0;
 	int r;
 
-	if (option == COMMIT)
+	if (option == COMMIT || option == CLEANUP)
 		return json_object_set_new(settings, member, json_string(text)) < 0 ? -EINVAL : 0;
-	if (option == PARTITIONS)
+	if (option != PARTITIONS && strcmp(text, "default") == 0)
+		r = 0;
+	else if (option == PARTITIONS)
 		r = hfb_number_parse(text, &value);
-	else if (option == RETENTION_TIME)
+	else if (option == RETENTION_TIME || option == TOMBSTONE)
 		r = hfb_duration_parse(text, &value);
 	else
 		r = hfb_bytes_parse(text, &value);
@@ -447,12 +544,30 @@ setting(json_t *settings, int option, const char *text)
 		r = -ERANGE;
 	if (r < 0) {
 		hfb_cli_usage(COMMAND, "--%s: '%s' is not %s", name, text,
-			      option == PARTITIONS	 ? "a number"
-			      : option == RETENTION_TIME ? "a time such as 7d, 12h or 90s"
-							 : "a size such as 64M or 10G");
+			      option == PARTITIONS ? "a number"
+			      : option == RETENTION_TIME || option == TOMBSTONE
+				      ? "a time such as 7d, 12h or 90s"
+				      : "a size such as 64M or 10G");
 		return r;
 	}
 	return json_object_set_new(settings, member, json_integer((json_int_t)value));
+}
+
+/* What trim takes: a partition and an offset, or 'end'. */
+static int
+trim_setting(json_t *to, int option, const char *text)
+{
+	const char *member = option == PARTITION ? "partition" : "before";
+	uint64_t value = 0;
+
+	if (option == BEFORE && strcmp(text, "end") == 0)
+		return json_object_set_new(to, member, json_integer(-1));
+	if (hfb_number_parse(text, &value) < 0 || value > INT64_MAX) {
+		hfb_cli_usage(COMMAND, "--%s: '%s' is not a number%s", member, text,
+			      option == BEFORE ? " or 'end'" : "");
+		return -EINVAL;
+	}
+	return json_object_set_new(to, member, json_integer((json_int_t)value));
 }
 
 /* 0 to go on, else an exit code + 1. */
@@ -474,6 +589,11 @@ read_options(int argc, char **argv, struct topic_options *o)
 			break;
 		case '?':
 			return hfb_cli_usage(COMMAND, "see the options above") + 1;
+		case PARTITION:
+		case BEFORE:
+			if (trim_setting(o->trim, option, optarg) < 0)
+				return HFB_EXIT_USAGE + 1;
+			break;
 		default:
 			if (setting(o->settings, option, optarg) < 0)
 				return HFB_EXIT_USAGE + 1;
@@ -482,30 +602,67 @@ read_options(int argc, char **argv, struct topic_options *o)
 	return 0;
 }
 
+/* Is what was given what the verb takes? 0, or an exit code. */
+static int
+usage_check(size_t verb, int names, const struct topic_options *o)
+{
+	static const char *const takes[] = { "no name", "one topic's name", "topics' names",
+					     "a topic's name and how many more" };
+	static const char *const which[] = { "none", "create and alter", "trim" };
+	bool fits = verbs[verb].names == NAMES_MANY ? names >= 1
+						    : names == (verbs[verb].names == NAMES_AND_COUNT
+									? 2
+									: (int)verbs[verb].names);
+
+	if (!fits)
+		return hfb_cli_usage(COMMAND, "%s takes %s", verbs[verb].name,
+				     takes[verbs[verb].names]);
+	if (verbs[verb].takes != TAKES_SETTINGS && json_object_size(o->settings) != 0)
+		return hfb_cli_usage(COMMAND, "settings go with %s only", which[TAKES_SETTINGS]);
+	if (verbs[verb].takes != TAKES_TRIM && json_object_size(o->trim) != 0)
+		return hfb_cli_usage(COMMAND, "--partition and --before go with %s only",
+				     which[TAKES_TRIM]);
+	if (verbs[verb].takes == TAKES_TRIM && json_object_size(o->trim) != 2)
+		return hfb_cli_usage(COMMAND, "trim needs --partition and --before");
+	if (verbs[verb].run == alter && verbs[verb].takes == TAKES_SETTINGS &&
+	    json_object_size(o->settings) == 0)
+		return hfb_cli_usage(COMMAND, "alter: which settings?");
+	return HFB_EXIT_OK;
+}
+
 static int
 run(int argc, char **argv, struct topic_options *o)
 {
 	static struct control control = { .fd = -1 };
-	const char *name = argc - optind > 1 ? argv[optind + 1] : NULL;
+	int names = argc - optind - 1, r;
 	struct hfb_err err = { 0 };
 	size_t verb = 0;
-	int r;
 
 	if (optind == argc)
-		return hfb_cli_usage(COMMAND, "create, list, describe or delete?");
+		return hfb_cli_usage(COMMAND, "create, list, describe, alter, add-partitions, trim "
+					      "or delete?");
 	while (verb < VERBS && strcmp(argv[optind], verbs[verb].name) != 0)
 		verb++;
 	if (verb == VERBS)
 		return hfb_cli_usage(COMMAND,
-				     "no '%s'; there are create, list, describe and delete",
+				     "no '%s'; there are create, list, describe, alter, "
+				     "add-partitions, trim and delete",
 				     argv[optind]);
-	if (verbs[verb].named != (name != NULL) || argc - optind > 2)
-		return hfb_cli_usage(COMMAND, "%s takes %s", verbs[verb].name,
-				     verbs[verb].named ? "one topic's name" : "no name");
-	if (verb != 0 && json_object_size(o->settings) != 0)
-		return hfb_cli_usage(COMMAND, "settings go with create only");
+	r = usage_check(verb, names, o);
+	if (r != HFB_EXIT_OK)
+		return r;
+	if (verbs[verb].names == NAMES_AND_COUNT)
+		o->count = argv[optind + 2];
 	r = control_connect(&control, o->data, &err);
-	r = r < 0 ? hfb_cli_fail(COMMAND, &err) : verbs[verb].run(&control, name, o);
+	if (r < 0) {
+		r = hfb_cli_fail(COMMAND, &err);
+	} else if (verbs[verb].names == NAMES_MANY) {
+		/* one after the other; a failure ends it, and says which */
+		for (int i = 0; i < names && r == HFB_EXIT_OK; i++)
+			r = verbs[verb].run(&control, argv[optind + 1 + i], o);
+	} else {
+		r = verbs[verb].run(&control, names > 0 ? argv[optind + 1] : NULL, o);
+	}
 	if (control.fd >= 0)
 		close(control.fd);
 	return r;
@@ -514,7 +671,7 @@ run(int argc, char **argv, struct topic_options *o)
 int
 hfb_cmd_topic(int argc, char **argv)
 {
-	struct topic_options o = { .settings = json_object() };
+	struct topic_options o = { .settings = json_object(), .trim = json_object() };
 	int r = read_options(argc, argv, &o);
 
 	if (r == 0)
@@ -522,5 +679,6 @@ hfb_cmd_topic(int argc, char **argv)
 	else
 		r--;
 	json_decref(o.settings);
+	json_decref(o.trim);
 	return r;
 }

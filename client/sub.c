@@ -123,6 +123,9 @@ hfb_sub_mark(struct hfb_sub *sub, enum hfb_item_kind kind, uint64_t to_position,
 		sub->stats.lapped++;
 		break;
 	case HFB_ITEM_RETIRED:
+		/* a trim may have left the start inside a batch */
+		if (to_offset != OFFSET_UNKNOWN && sub->skip_offset < to_offset)
+			sub->skip_offset = to_offset;
 		sub->stats.retired++;
 		break;
 	case HFB_ITEM_CORRUPT:

@@ -623,5 +623,8 @@ hfb_sub_local_open(struct hfb_sub *sub, const struct hfb_sub_config *config, str
 	sub->position = answer.place.position;
 	sub->offset = answer.place.offset;
 	sub->epoch = answer.place.leader_epoch;
+	/* a trim may have left the start inside a batch */
+	if (config->from == HFB_SUB_EARLIEST)
+		sub->skip_offset = answer.place.offset;
 	return 0;
 }

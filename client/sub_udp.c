@@ -142,6 +142,9 @@ state_take(struct hfb_sub *sub, const struct hfb_frame_read_state *state, uint64
 				position_set(sub, state->position, state->offset);
 				u->place_known = true;
 				sub->epoch = state->leader_epoch;
+				/* a trim may have left the start inside a batch */
+				if (u->from == HFB_FROM_EARLIEST && state->offset != UINT64_MAX)
+					sub->skip_offset = state->offset;
 			}
 			/* it may begin at a batch before the byte we asked for */
 			u->limit_told = state->position + u->seek_window;

@@ -12,14 +12,20 @@ static const struct op {
 	const char *name;
 	enum hfb_request_op op;
 	bool named;
-	const char *members[8]; /* that may stand beside op and name */
+	const char *members[12]; /* that may stand beside op and name */
 } ops[] = {
 	{ "status", HFB_REQUEST_STATUS, false, { NULL } },
 	{ "topic.create",
 	  HFB_REQUEST_TOPIC_CREATE,
 	  true,
 	  { "partitions", "commit", "retention_bytes", "retention_ns", "segment_bytes",
-	    "ring_bytes", NULL } },
+	    "ring_bytes", "cleanup", "tombstone_ns", NULL } },
+	{ "topic.alter",
+	  HFB_REQUEST_TOPIC_ALTER,
+	  true,
+	  { "partitions", "add_partitions", "commit", "retention_bytes", "retention_ns",
+	    "segment_bytes", "ring_bytes", "cleanup", "tombstone_ns", NULL } },
+	{ "topic.trim", HFB_REQUEST_TOPIC_TRIM, true, { "partition", "before", NULL } },
 	{ "topic.list", HFB_REQUEST_TOPIC_LIST, false, { "after", NULL } },
 	{ "topic.describe", HFB_REQUEST_TOPIC_DESCRIBE, true, { "first", NULL } },
 	{ "topic.delete", HFB_REQUEST_TOPIC_DELETE, true, { NULL } },
@@ -73,6 +79,101 @@ parse_first(const json_t *json, struct hfb_request *request, struct hfb_err *err
 	return 0;
 }
 
+/* The settings an alter may name, as members of a request. */
+static const struct {
+	const char *name;
+	uint32_t bit;
+} settings[] = {
+	{ "partitions", HFB_SET_PARTITIONS },
+	{ "commit", HFB_SET_COMMIT },
+	{ "retention_bytes", HFB_SET_RETENTION_BYTES },
+	{ "retention_ns", HFB_SET_RETENTION_NS },
+	{ "segment_bytes", HFB_SET_SEGMENT_BYTES },
+	{ "ring_bytes", HFB_SET_RING_BYTES },
+	{ "cleanup", HFB_SET_CLEANUP },
+	{ "tombstone_ns", HFB_SET_TOMBSTONE_NS },
+};
+
+static int
+parse_alter(json_t *json, struct hfb_request *request, struct hfb_err *err)
+{
+	const json_t *add = json_object_get(json, "add_partitions");
+	json_int_t value = json_integer_value(add);
+
+	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
+		if (json_object_get(json, settings[i].name) != NULL)
+			request->settings |= settings[i].bit;
+	if (add != NULL) {
+		if (!json_is_integer(add) || value < 1 || value > HFB_TOPIC_PARTITIONS_MAX)
+			return hfb_err_set(err, -EINVAL, "add_partitions must be 1 to %u",
+					   HFB_TOPIC_PARTITIONS_MAX);
+		if ((request->settings & HFB_SET_PARTITIONS) != 0)
+			return hfb_err_set(err, -EINVAL,
+					   "either partitions or add_partitions, not both");
+		request->add_partitions = (uint32_t)value;
+	}
+	if (request->settings == 0 && add == NULL)
+		return hfb_err_set(err, -EINVAL, "topic.alter names no setting to change");
+	json_object_del(json, "add_partitions");
+	return 0;
+}
+
+int
+hfb_request_alter(const struct hfb_request *request, struct hfb_ipc_topic *topic,
+		  struct hfb_err *err)
+{
+	const struct hfb_ipc_topic *wanted = &request->topic;
+	uint32_t set = request->settings;
+
+	if ((set & HFB_SET_PARTITIONS) != 0 && wanted->partitions < topic->partitions)
+		return hfb_err_set(err, -EINVAL,
+				   "topic %s has %u partitions: there can be more, not fewer",
+				   topic->name, topic->partitions);
+	if (request->add_partitions > HFB_TOPIC_PARTITIONS_MAX - topic->partitions)
+		return hfb_err_set(err, -EINVAL,
+				   "topic %s has %u partitions and can have %u, not %u more",
+				   topic->name, topic->partitions, HFB_TOPIC_PARTITIONS_MAX,
+				   request->add_partitions);
+	if ((set & HFB_SET_PARTITIONS) != 0)
+		topic->partitions = wanted->partitions;
+	topic->partitions += request->add_partitions;
+	if ((set & HFB_SET_COMMIT) != 0)
+		topic->commit_stage = wanted->commit_stage;
+	if ((set & HFB_SET_RETENTION_BYTES) != 0)
+		topic->retention_bytes = wanted->retention_bytes;
+	if ((set & HFB_SET_RETENTION_NS) != 0)
+		topic->retention_ns = wanted->retention_ns;
+	if ((set & HFB_SET_SEGMENT_BYTES) != 0)
+		topic->segment_bytes = wanted->segment_bytes;
+	if ((set & HFB_SET_RING_BYTES) != 0)
+		topic->ring_bytes = wanted->ring_bytes;
+	if ((set & HFB_SET_CLEANUP) != 0)
+		topic->cleanup = wanted->cleanup;
+	if ((set & HFB_SET_TOMBSTONE_NS) != 0)
+		topic->tombstone_ns = wanted->tombstone_ns;
+	return 0;
+}
+
+static int
+parse_trim(json_t *json, struct hfb_request *request, struct hfb_err *err)
+{
+	const json_t *partition = json_object_get(json, "partition");
+	const json_t *before = json_object_get(json, "before");
+	json_int_t index = json_integer_value(partition), offset = json_integer_value(before);
+
+	if (!json_is_integer(partition) || index < 0 || index >= HFB_TOPIC_PARTITIONS_MAX)
+		return hfb_err_set(err, -EINVAL, "topic.trim needs a partition, 0 to %u",
+				   HFB_TOPIC_PARTITIONS_MAX - 1);
+	if (!json_is_integer(before) || offset < -1)
+		return hfb_err_set(err, -EINVAL,
+				   "topic.trim needs an offset as before, or -1 for all");
+	request->first = (uint32_t)index;
+	request->before = (uint64_t)offset;
+	json_object_del(json, "partition");
+	json_object_del(json, "before");
+	return 0;
+}
+
 static int
 parse_topic(json_t *json, struct hfb_request *request, struct hfb_err *err)
 {
@@ -110,6 +211,10 @@ parse_object(json_t *json, struct hfb_request *request, struct hfb_err *err)
 	r = parse_after(json, request, err);
 	if (r == 0)
 		r = parse_first(json, request, err);
+	if (r == 0 && op->op == HFB_REQUEST_TOPIC_ALTER)
+		r = parse_alter(json, request, err);
+	if (r == 0 && op->op == HFB_REQUEST_TOPIC_TRIM)
+		r = parse_trim(json, request, err);
 	if (r == 0 && op->named)
 		r = parse_topic(json, request, err);
 	return r;

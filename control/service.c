@@ -15,6 +15,7 @@
 #include "bug.h"
 #include "kv.h"
 #include "broker.h"
+#include "rates.h"
 #include "reconcile.h"
 #include "request.h"
 #include "server.h"
@@ -23,9 +24,14 @@
 #include "uuid.h"
 
 #define REFRESH_MS 5000u
+#define SAMPLE_MS  1000u
 #define KEY_PREFIX "topic/"
 
-enum wait { WAIT_NONE, WAIT_PUT, WAIT_PASS, WAIT_TOPIC };
+/* A trim is asked again after so long until it is done, so often at most. */
+#define TRIM_AGAIN_MS 10u
+#define TRIM_TRIES    1500u
+
+enum wait { WAIT_NONE, WAIT_PUT, WAIT_PASS, WAIT_TOPIC, WAIT_TRIM, WAIT_TRIM_AGAIN };
 
 /* What a client waits for; at most one a slot of the server. */
 struct waiter {
@@ -37,6 +43,7 @@ struct waiter {
 	struct hfb_ipc_topic wanted; /* WAIT_PUT: what was written to the store */
 	struct hfb_ipc_topic former; /* and what was there, for a refusal */
 	bool had_former;
+	uint32_t tries; /* WAIT_TRIM */
 };
 
 struct hfb_service {
@@ -47,7 +54,10 @@ struct hfb_service {
 	struct hfb_reconcile *reconcile;
 	struct hfb_broker *broker;
 	struct hfb_server *server;
+	struct hfb_rates *rates;
 	uv_timer_t refresh;
+	uv_timer_t sample;     /* of rates */
+	uv_timer_t trim_again; /* runs while somebody is in WAIT_TRIM_AGAIN */
 	uint32_t unknown_logs; /* as hfbusd said last */
 	struct waiter waiters[HFB_SERVER_CLIENTS_MAX];
 };
@@ -159,7 +169,8 @@ describe_done(void *arg, int error, const char *sentence, const void *body, uint
 		return;
 	}
 	(void)sentence;
-	answer(w, hfb_answer_describe(e, w->service->broker, error == 0 ? body : NULL, bytes));
+	answer(w, hfb_answer_describe(e, w->service->broker, w->service->rates,
+				      error == 0 ? body : NULL, bytes));
 }
 
 static void
@@ -226,6 +237,93 @@ static void delete (struct waiter *w, const struct hfb_reconcile_entry *e)
 		refuse(w, &err);
 }
 
+/* The same compare-and-set as a delete: ours first, then hfbusd's. */
+static void
+alter(struct waiter *w, const struct hfb_reconcile_entry *e)
+{
+	struct hfb_ipc_topic topic;
+	struct hfb_err err;
+	int r;
+
+	if (e == NULL || !e->has_ours || hfb_topic_record_deleted(&e->ours)) {
+		hfb_err_set(&err, -ENOENT, "topic %s does not exist", w->request.topic.name);
+		refuse(w, &err);
+		return;
+	}
+	topic = e->ours;
+	w->had_former = true;
+	w->former = topic;
+	r = hfb_request_alter(&w->request, &topic, &err);
+	if (r == 0)
+		r = hfb_topic_record_check(&topic, &err);
+	if (r < 0) {
+		refuse(w, &err);
+		return;
+	}
+	if (hfb_topic_record_equal(&topic, &e->ours)) {
+		answer(w, hfb_answer_topic(&e->ours)); /* it is so already */
+		return;
+	}
+	topic.version++;
+	w->wanted = topic;
+	w->wait = WAIT_PUT;
+	if (store_put(w->service, &topic, e->revision, &err) < 0)
+		refuse(w, &err);
+}
+
+static void trim_ask(struct waiter *w);
+
+static void
+trim_again(uv_timer_t *timer)
+{
+	struct hfb_service *s = timer->data;
+
+	for (uint32_t i = 0; i < HFB_SERVER_CLIENTS_MAX; i++)
+		if (s->waiters[i].wait == WAIT_TRIM_AGAIN)
+			trim_ask(&s->waiters[i]);
+}
+
+static void
+trim_done(void *arg, int error, const char *sentence, const void *body, uint32_t bytes)
+{
+	const struct hfb_ipc_trim_answer *found = body;
+	struct waiter *w = arg;
+	struct hfb_err err;
+
+	if (w->wait != WAIT_TRIM)
+		return;
+	if (error == 0 && bytes < sizeof(*found))
+		error = -EPROTO, sentence = "hfbusd's answer to a trim is too short";
+	if (error == 0 && found->done == 0 && ++w->tries < TRIM_TRIES) {
+		w->wait = WAIT_TRIM_AGAIN;
+		if (!uv_is_active((uv_handle_t *)&w->service->trim_again))
+			uv_timer_start(&w->service->trim_again, trim_again, TRIM_AGAIN_MS, 0);
+		return;
+	}
+	if (error == 0 && found->done == 0)
+		error = -EINPROGRESS, sentence = "the start is being moved; it takes long because "
+						 "the disk is slow or full";
+	if (error != 0) {
+		hfb_err_set(&err, error, "%s", sentence);
+		refuse(w, &err);
+		return;
+	}
+	answer(w, hfb_answer_trim(w->request.topic.name, w->request.first, found));
+}
+
+static void
+trim_ask(struct waiter *w)
+{
+	struct hfb_ipc_trim ask = { .partition = w->request.first, .before = w->request.before };
+	int r;
+
+	strcpy(ask.name, w->request.topic.name);
+	w->wait = WAIT_TRIM;
+	r = hfb_broker_call(w->service->broker, HFB_IPC_TRIM, &ask, sizeof(ask), trim_done, w);
+	if (r < 0)
+		trim_done(w, r, "hfbusd is busy or gone, ask again", NULL, 0);
+}
+
 /* Act on a request, with hfbusd's topics as fresh as they get. */
 static void
 act(struct waiter *w)
@@ -234,8 +332,8 @@ act(struct waiter *w)
 	const struct hfb_reconcile_entry *e = NULL;
 
 	w->wait = WAIT_NONE;
-	if (w->request.op == HFB_REQUEST_TOPIC_CREATE ||
-	    w->request.op == HFB_REQUEST_TOPIC_DELETE) {
+	if (w->request.op >= HFB_REQUEST_TOPIC_CREATE && w->request.op != HFB_REQUEST_TOPIC_LIST &&
+	    w->request.op != HFB_REQUEST_TOPIC_DESCRIBE) {
 		if (!hfb_broker_is_up(s->broker)) {
 			refuse_away(w);
 			return;
@@ -257,6 +355,13 @@ act(struct waiter *w)
 		break;
 	case HFB_REQUEST_TOPIC_DELETE:
 		delete (w, e);
+		break;
+	case HFB_REQUEST_TOPIC_ALTER:
+		alter(w, e);
+		break;
+	case HFB_REQUEST_TOPIC_TRIM:
+		w->tries = 0;
+		trim_ask(w);
 		break;
 	}
 }
@@ -283,7 +388,7 @@ requested(void *arg, struct hfb_server_client client, const char *bytes, size_t 
 	struct hfb_err err;
 
 	/* The former client of the slot may have left while its answer was awaited. */
-	if (w->wait == WAIT_TOPIC || w->wait == WAIT_PUT) {
+	if (w->wait != WAIT_NONE && w->wait != WAIT_PASS) {
 		hfb_err_set(&err, -EAGAIN, "hfbus-control is busy, ask again");
 		hfb_server_answer(s->server, client, hfb_answer_error(&err));
 		return;
@@ -498,6 +603,7 @@ broker_down(void *arg, const char *why)
 	struct hfb_service *s = arg;
 
 	note("%s; its topics are changed again when it is back", why);
+	hfb_rates_reset(s->rates);
 	hfb_reconcile_down(s->reconcile);
 	step(s);
 }
@@ -515,6 +621,15 @@ refresh(uv_timer_t *timer)
 	if (hfb_broker_is_up(s->broker))
 		(void)hfb_broker_call(s->broker, HFB_IPC_NODE, NULL, 0, node_done, s);
 	step(s);
+}
+
+static void
+sample(uv_timer_t *timer)
+{
+	struct hfb_service *s = timer->data;
+
+	if (hfb_broker_is_up(s->broker))
+		hfb_rates_sample(s->rates, s->broker, uv_hrtime());
 }
 
 /* Life -------------------------------------------------------------------- */
@@ -565,7 +680,16 @@ hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **r
 	snprintf(s->data_dir, sizeof(s->data_dir), "%s", data_dir);
 	uv_timer_init(loop, &s->refresh);
 	s->refresh.data = s;
+	uv_timer_init(loop, &s->sample);
+	s->sample.data = s;
+	uv_timer_init(loop, &s->trim_again);
+	s->trim_again.data = s;
 	r = take_lock(s, err);
+	if (r == 0) {
+		s->rates = hfb_rates_create();
+		if (s->rates == NULL)
+			r = hfb_err_set(err, -ENOMEM, "out of memory");
+	}
 	if (r == 0) {
 		r = hfb_reconcile_create(&s->reconcile);
 		if (r < 0)
@@ -579,6 +703,8 @@ hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **r
 		r = hfb_server_create(loop, "control.sock", requested, s, &s->server, err);
 	if (r == 0)
 		uv_timer_start(&s->refresh, refresh, REFRESH_MS, REFRESH_MS);
+	if (r == 0)
+		uv_timer_start(&s->sample, sample, SAMPLE_MS, SAMPLE_MS);
 	/* Half made, it is still closed by the same way. */
 	*ret_service = s;
 	return r;
@@ -591,6 +717,8 @@ hfb_service_close(struct hfb_service *s)
 	hfb_server_destroy(s->server);
 	hfb_broker_destroy(s->broker);
 	uv_close((uv_handle_t *)&s->refresh, NULL);
+	uv_close((uv_handle_t *)&s->sample, NULL);
+	uv_close((uv_handle_t *)&s->trim_again, NULL);
 }
 
 void
@@ -600,6 +728,7 @@ hfb_service_free(struct hfb_service *s)
 		return;
 	hfb_kv_close(s->kv);
 	hfb_reconcile_destroy(s->reconcile);
+	hfb_rates_destroy(s->rates);
 	if (s->lock_fd >= 0)
 		close(s->lock_fd);
 	free(s);

@@ -51,6 +51,17 @@ hfb_answer_topic(const struct hfb_ipc_topic *topic)
 }
 
 json_t *
+hfb_answer_trim(const char *name, uint32_t partition, const struct hfb_ipc_trim_answer *trim)
+{
+	json_t *json = with(hfb_answer_ok(), "name", json_string(name));
+
+	json = with(json, "partition", json_integer(partition));
+	return with(json, "start",
+		    json_pack("{s:I, s:I}", "position", (json_int_t)trim->start_position, "offset",
+			      (json_int_t)trim->start_offset));
+}
+
+json_t *
 hfb_answer_status(const struct hfb_reconcile *r, const struct hfb_broker *broker,
 		  const char *data_dir, uint32_t unknown_logs)
 {
@@ -133,7 +144,8 @@ mark_of(const struct hfb_mark *mark)
 }
 
 static json_t *
-partition_of(uint32_t index, const struct hfb_ipc_partition *p, const struct hfb_broker *broker)
+partition_of(uint32_t index, const struct hfb_ipc_partition *p, const struct hfb_broker *broker,
+	     const struct hfb_rates *rates)
 {
 	static const char *const states[] = {
 		[HFB_PARTITION_CLOSED] = "closed",     [HFB_PARTITION_OPEN] = "open",
@@ -144,6 +156,7 @@ partition_of(uint32_t index, const struct hfb_ipc_partition *p, const struct hfb
 	json_t *json = json_pack("{s:I, s:I, s:I, s:I}", "partition", (json_int_t)index, "handle",
 				 (json_int_t)p->handle, "core", (json_int_t)p->core, "udp_port",
 				 (json_int_t)p->udp_port);
+	double events_s, bytes_s;
 	uint64_t start, received;
 	uint32_t state;
 
@@ -157,12 +170,19 @@ partition_of(uint32_t index, const struct hfb_ipc_partition *p, const struct hfb
 		    json_integer(__atomic_load_n(&slot->leader_epoch, __ATOMIC_RELAXED)));
 	json = with(json, "start", mark_of(&slot->start));
 	json = with(json, "received", mark_of(&slot->received));
+	json = with(json, "commit",
+		    json_string(hfb_stage_name(
+			    __atomic_load_n(&slot->commit_stage, __ATOMIC_RELAXED))));
 	json = with(json, "durable", mark_of(&slot->durable));
 	json = with(json, "committed", mark_of(&slot->committed));
 	json = with(json, "kept_bytes",
 		    json_integer(received > start ? (json_int_t)(received - start) : 0));
 	json = with(json, "ring_bytes",
 		    json_integer(__atomic_load_n(&slot->ring_bytes, __ATOMIC_RELAXED)));
+	if (hfb_rates_get(rates, p->handle, &events_s, &bytes_s)) {
+		json = with(json, "events_per_s", json_real(events_s));
+		json = with(json, "bytes_per_s", json_real(bytes_s));
+	}
 	return with(
 		json, "segment_bytes",
 		json_integer((json_int_t)__atomic_load_n(&slot->segment_bytes, __ATOMIC_RELAXED)));
@@ -170,7 +190,7 @@ partition_of(uint32_t index, const struct hfb_ipc_partition *p, const struct hfb
 
 json_t *
 hfb_answer_describe(const struct hfb_reconcile_entry *e, const struct hfb_broker *broker,
-		    const void *body, uint32_t bytes)
+		    const struct hfb_rates *rates, const void *body, uint32_t bytes)
 {
 	const struct hfb_ipc_topic_answer *found = body;
 	const struct hfb_ipc_partition *partitions = (const void *)(found + 1);
@@ -191,7 +211,7 @@ hfb_answer_describe(const struct hfb_reconcile_entry *e, const struct hfb_broker
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		if (json_array_append_new(list, partition_of(found->first_partition + i,
-							     &partitions[i], broker)) < 0) {
+							     &partitions[i], broker, rates)) < 0) {
 			json_decref(list);
 			json_decref(json);
 			return NULL;

@@ -11,16 +11,19 @@
 #include <jansson.h>
 
 #include "broker.h"
+#include "rates.h"
 #include "reconcile.h"
 
 json_t *hfb_answer_status(const struct hfb_reconcile *r, const struct hfb_broker *broker,
 			  const char *data_dir, uint32_t unknown_logs);
 json_t *hfb_answer_list(const struct hfb_reconcile *r, const struct hfb_broker *broker,
 			const char *after);
+json_t *hfb_answer_trim(const char *name, uint32_t partition,
+			const struct hfb_ipc_trim_answer *trim);
 json_t *hfb_answer_topic(const struct hfb_ipc_topic *topic);
 
 /* @body: TOPIC_GET's answer, checked here; NULL when hfbusd did not give one. */
 json_t *hfb_answer_describe(const struct hfb_reconcile_entry *e, const struct hfb_broker *broker,
-			    const void *body, uint32_t bytes);
+			    const struct hfb_rates *rates, const void *body, uint32_t bytes);
 
 #endif

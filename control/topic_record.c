@@ -34,6 +34,29 @@ hfb_stage_parse(const char *name, uint32_t *ret_stage)
 	return -EINVAL;
 }
 
+static const char *const cleanup_names[HFB_CLEANUPS] = {
+	[HFB_CLEANUP_DELETE] = "delete",
+	[HFB_CLEANUP_COMPACT] = "compact",
+};
+
+const char *
+hfb_cleanup_name(uint32_t cleanup)
+{
+	return cleanup < HFB_CLEANUPS ? cleanup_names[cleanup] : "?";
+}
+
+int
+hfb_cleanup_parse(const char *name, uint32_t *ret_cleanup)
+{
+	for (uint32_t i = 0; i < HFB_CLEANUPS; i++) {
+		if (strcmp(name, cleanup_names[i]) == 0) {
+			*ret_cleanup = i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 static bool
 name_byte_fits(char c)
 {
@@ -98,6 +121,10 @@ hfb_topic_record_check(const struct hfb_ipc_topic *t, struct hfb_err *err)
 				   "commit stage \"%s\" needs a mirror, and this "
 				   "node has none; use received or durable",
 				   hfb_stage_name(t->commit_stage));
+	if (t->cleanup >= HFB_CLEANUPS)
+		return hfb_err_set(err, -EINVAL, "cleanup %u is unknown", t->cleanup);
+	if (t->tombstone_ns > INT64_MAX)
+		return hfb_err_set(err, -EINVAL, "tombstone_ns is too large");
 	if (t->retention_bytes > INT64_MAX || t->retention_ns > INT64_MAX)
 		return hfb_err_set(err, -EINVAL, "retention is too large; 0 means without limit");
 	r = size_class_check("segment_bytes", t->segment_bytes, HFB_SEGMENT_BYTES_MIN,
@@ -116,7 +143,8 @@ hfb_topic_record_equal(const struct hfb_ipc_topic *a, const struct hfb_ipc_topic
 	       a->commit_stage == b->commit_stage && a->retention_bytes == b->retention_bytes &&
 	       a->retention_ns == b->retention_ns && a->segment_bytes == b->segment_bytes &&
 	       a->ring_bytes == b->ring_bytes && a->created_ns == b->created_ns &&
-	       a->flags == b->flags;
+	       a->flags == b->flags && a->cleanup == b->cleanup &&
+	       a->tombstone_ns == b->tombstone_ns;
 }
 
 /* The members that are plain whole numbers. */
@@ -132,6 +160,7 @@ static const struct number {
 	{ "segment_bytes", offsetof(struct hfb_ipc_topic, segment_bytes), true },
 	{ "ring_bytes", offsetof(struct hfb_ipc_topic, ring_bytes), true },
 	{ "created_ns", offsetof(struct hfb_ipc_topic, created_ns), true },
+	{ "tombstone_ns", offsetof(struct hfb_ipc_topic, tombstone_ns), true },
 };
 #define NUMBERS (sizeof(numbers) / sizeof(numbers[0]))
 
@@ -156,6 +185,7 @@ hfb_topic_record_to_json(const struct hfb_ipc_topic *t)
 	r |= json_object_set_new(json, "name", json_string(t->name));
 	r |= json_object_set_new(json, "uuid", json_string(uuid));
 	r |= json_object_set_new(json, "commit", json_string(hfb_stage_name(t->commit_stage)));
+	r |= json_object_set_new(json, "cleanup", json_string(hfb_cleanup_name(t->cleanup)));
 	for (size_t i = 0; i < NUMBERS; i++)
 		r |= json_object_set_new(json, numbers[i].name,
 					 json_integer((json_int_t)number_get(t, &numbers[i])));
@@ -208,6 +238,9 @@ member_set(struct hfb_ipc_topic *t, const char *key, const json_t *value, struct
 			return hfb_err_set(err, -EINVAL,
 					   "commit must be received, durable, mirrored "
 					   "or mirrored-durable");
+	} else if (strcmp(key, "cleanup") == 0) {
+		if (text == NULL || hfb_cleanup_parse(text, &t->cleanup) < 0)
+			return hfb_err_set(err, -EINVAL, "cleanup must be delete or compact");
 	} else if (strcmp(key, "deleted") == 0 || strcmp(key, "feed") == 0) {
 		uint32_t flag = key[0] == 'd' ? HFB_TOPIC_DELETED : HFB_TOPIC_CREATED_BY_FEED;
 

@@ -46,5 +46,7 @@ int hfb_topic_record_parse(const char *text, struct hfb_ipc_topic *ret_topic, st
 
 const char *hfb_stage_name(uint32_t stage);		    /* "durable"; "?" when out of range */
 int hfb_stage_parse(const char *name, uint32_t *ret_stage); /* 0 or -EINVAL */
+const char *hfb_cleanup_name(uint32_t cleanup);		    /* "compact"; "?" when out of range */
+int hfb_cleanup_parse(const char *name, uint32_t *ret_cleanup); /* 0 or -EINVAL */
 
 #endif

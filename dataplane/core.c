@@ -89,6 +89,9 @@ command_run(struct hfb_core *core, struct hfb_command *command)
 	case HFB_COMMAND_LOCAL_REMOVE:
 		hfb_local_remove(core, command->object);
 		break;
+	case HFB_COMMAND_SETTINGS:
+		hfb_writer_settings(core->writer, command->partition->log, &command->settings);
+		break;
 	case HFB_COMMAND_FEED_BIND:
 		hfb_feed_bind(core, command->feed, command->partition);
 		break;

@@ -253,6 +253,7 @@ enum hfb_command_type {
 	HFB_COMMAND_DETACH,    /* partition: `end_mark`; answered when let go */
 	HFB_COMMAND_LOCAL_ADD, /* local: a client's channel */
 	HFB_COMMAND_LOCAL_REMOVE,
+	HFB_COMMAND_SETTINGS,  /* partition: `settings` from here on */
 	HFB_COMMAND_FEED_BIND, /* feed line: its topic's partition exists now */
 	HFB_COMMAND_PORTS,     /* ports are started and feeds bound: poll them */
 	HFB_COMMAND_PORTS_OFF, /* poll them no more: main stops them */
@@ -263,6 +264,7 @@ struct hfb_command {
 	struct hfb_partition *partition;
 	void *object;  /* LOCAL_*: struct hfb_local * */
 	uint32_t feed; /* FEED_BIND: index in config->feeds */
+	struct hfb_log_settings settings;
 	bool end_mark;
 	bool answered; /* main thread's: back from `done` */
 	int result;

@@ -307,6 +307,45 @@ on_lookup(struct request *request)
 	return 0;
 }
 
+/* The helper does it; who asks comes again until it is done. */
+static int
+on_trim(struct request *request)
+{
+	const struct hfb_ipc_trim *ask = request->body;
+	struct hfb_ipc_trim_answer answer = { 0 };
+	struct hfb_partition *partition;
+	const struct hfb_topic *topic;
+	bool done = false;
+	int r;
+
+	if (hfb_topic_name_check(ask->name, strnlen(ask->name, sizeof(ask->name))) < 0)
+		return hfb_err_set(request->err, -EINVAL, "a trim needs a topic's name");
+	topic = hfb_catalogue_find(request->node->catalogue, ask->name,
+				   (uint32_t)strlen(ask->name));
+	if (topic == NULL)
+		return hfb_err_set(request->err, -ENOENT, "there is no topic '%s'", ask->name);
+	if (ask->partition >= topic->info.partitions)
+		return hfb_err_set(request->err, -EINVAL,
+				   "topic %s has %" PRIu32 " partitions, from 0", topic->info.name,
+				   topic->info.partitions);
+	r = partition_of(request, topic->handles[ask->partition], &partition);
+	if (r == 0) {
+		r = hfb_log_trim(partition->log, ask->before, &done, request->err);
+		if (r < 0)
+			hfb_err_prefix(request->err, "topic %s partition %" PRIu32, ask->name,
+				       ask->partition);
+	}
+	if (r < 0)
+		return r;
+	answer.start_position =
+		__atomic_load_n(&partition->positions->start.position, __ATOMIC_ACQUIRE);
+	answer.start_offset =
+		__atomic_load_n(&partition->positions->start.offset, __ATOMIC_RELAXED);
+	answer.done = done;
+	body_set(request, &answer, sizeof(answer));
+	return 0;
+}
+
 /* Channels ----------------------------------------------------------------- */
 
 static int
@@ -447,6 +486,7 @@ hfb_ipc_request(struct hfb_node *node, struct hfb_ipc_client *client, uint16_t t
 		[HFB_IPC_CHANNEL_CLOSE] = { "CHANNEL_CLOSE", sizeof(struct hfb_ipc_channel_open),
 					    on_channel_close },
 		[HFB_IPC_NODE] = { "NODE", 0, on_node },
+		[HFB_IPC_TRIM] = { "TRIM", sizeof(struct hfb_ipc_trim), on_trim },
 	};
 	/* the largest body of a request; aligned for the structs in it */
 	uint64_t copy[(sizeof(struct hfb_ipc_topic) + 7) / 8];

@@ -155,6 +155,43 @@ topic_create(struct hfb_node *node, struct hfb_topic *topic, struct hfb_err *err
 	return feeds_tell_or_say(node, topic, err);
 }
 
+/* The cores take what of the settings is theirs; each in its turn, none waits. */
+static int
+settings_tell(struct hfb_node *node, const struct hfb_topic *topic, uint32_t partitions)
+{
+	struct hfb_command *commands = hfb_commands_make(partitions);
+	uint16_t *cores = calloc(partitions, sizeof(*cores));
+	uint32_t n = 0;
+	int r = -ENOMEM;
+
+	if (commands == NULL || cores == NULL) {
+		free(commands);
+		goto out;
+	}
+	for (uint32_t i = 0; i < partitions; i++) {
+		struct hfb_partition *partition = hfb_partition_get(node, topic->handles[i]);
+
+		if (partition == NULL)
+			continue;
+		commands[n].type = HFB_COMMAND_SETTINGS;
+		commands[n].partition = partition;
+		commands[n].settings = (struct hfb_log_settings){
+			.commit_stage = (enum hfb_stage)topic->info.commit_stage,
+			.segment_bytes_max = topic->info.segment_bytes,
+			.ring_bytes_max = topic->info.ring_bytes,
+		};
+		__atomic_store_n(&partition->positions->commit_stage, topic->info.commit_stage,
+				 __ATOMIC_RELAXED);
+		__atomic_store_n(&partition->commit_stage, (uint16_t)topic->info.commit_stage,
+				 __ATOMIC_RELAXED);
+		cores[n++] = partition->core;
+	}
+	r = hfb_commands_run(node, commands, cores, n, HFB_COMMAND_WAIT_NS);
+out:
+	free(cores);
+	return r;
+}
+
 /* Settings and more partitions; @topic replaces @before. */
 static int
 topic_change(struct hfb_node *node, struct hfb_topic *topic, const struct hfb_topic *before,
@@ -191,6 +228,11 @@ topic_change(struct hfb_node *node, struct hfb_topic *topic, const struct hfb_to
 	}
 	hfb_node_quiesce(node);
 	free(old);
+	/* It is durable by now, and holds at the next start whatever a core says. */
+	r = settings_tell(node, topic, had);
+	if (r < 0)
+		hfb_report(node, "topic %s: a poll core does not take its new settings: %s",
+			   topic->info.name, strerror(-r));
 	if (topic->info.partitions == had)
 		return 0;
 	r = topic_open(node, topic, had, err);
@@ -291,6 +333,9 @@ request_check(const struct hfb_ipc_topic *request, struct hfb_err *err)
 				   "topic %s: ring size %" PRIu64 " is not a power of two"
 				   " from 1MiB to 256MiB",
 				   request->name, request->ring_bytes);
+	if (request->cleanup >= HFB_CLEANUPS)
+		return hfb_err_set(err, -EINVAL, "topic %s: there is no cleanup %" PRIu32,
+				   request->name, request->cleanup);
 	if ((request->flags & ~(HFB_TOPIC_DELETED | HFB_TOPIC_CREATED_BY_FEED)) != 0)
 		return hfb_err_set(err, -EINVAL, "topic %s: flags 0x%" PRIx32 " are not known",
 				   request->name, request->flags);
@@ -336,11 +381,6 @@ request_compare(const struct hfb_ipc_topic *request, const struct hfb_topic *now
 					   "topic %s has %" PRIu32 " partitions: there can"
 					   " be more, not fewer",
 					   request->name, now->info.partitions);
-		if (!deletes && request->commit_stage != now->info.commit_stage)
-			return hfb_err_set(err, -EINVAL,
-					   "topic %s: its commit stage is part of what it"
-					   " promised, and cannot change",
-					   request->name);
 	}
 	if (request->version != 0 && request->version <= now->info.version)
 		return hfb_err_set(err, -ESTALE,

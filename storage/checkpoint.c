@@ -29,14 +29,14 @@ struct file_header {
 	uint32_t partition;
 	uint32_t leader_epoch;
 	uint64_t position, offset;
-	uint64_t start_position;
+	uint64_t start_position, start_offset;
 	uint64_t last_timestamp_ns, first_timestamp_ns;
 	uint64_t segment_base, segment_base_offset;
 	uint32_t epochs_count, dedup_count, index_count, corrupt_count;
 	uint32_t ended;
 	uint32_t crc;
 };
-_Static_assert(sizeof(struct file_header) == 120, "layout of the checkpoint file");
+_Static_assert(sizeof(struct file_header) == 128, "layout of the checkpoint file");
 _Static_assert(sizeof(struct hfb_epoch_entry) == 24, "layout of the checkpoint file");
 _Static_assert(sizeof(struct hfb_dedup_entry) == 48, "layout of the checkpoint file");
 _Static_assert(sizeof(struct hfb_index_entry) == 24, "layout of the checkpoint file");
@@ -83,6 +83,7 @@ hfb_checkpoint_encode(const struct hfb_checkpoint *c, void *to)
 	h.position = c->position;
 	h.offset = c->offset;
 	h.start_position = c->start_position;
+	h.start_offset = c->start_offset;
 	h.last_timestamp_ns = c->last_timestamp_ns;
 	h.first_timestamp_ns = c->first_timestamp_ns;
 	h.segment_base = c->segment_base;
@@ -125,7 +126,8 @@ hfb_checkpoint_decode(const void *bytes, size_t size, struct hfb_checkpoint *ret
 	h.crc = 0;
 	if (hfb_crc32c(hfb_crc32c(0, &h, sizeof(h)), at, size - sizeof(h)) != crc)
 		return hfb_err_set(err, -EBADMSG, "checksum wrong");
-	if (h.start_position > h.position || h.segment_base > h.position ||
+	if (h.start_position > h.position || h.start_offset > h.offset ||
+	    h.start_position % HFB_BATCH_ALIGN != 0 || h.segment_base > h.position ||
 	    h.position % HFB_BATCH_ALIGN != 0 || h.segment_base % HFB_SEGMENT_HEADER_BYTES != 0 ||
 	    h.segment_base_offset > h.offset)
 		return hfb_err_set(err, -EBADMSG, "its positions contradict each other");
@@ -137,6 +139,7 @@ hfb_checkpoint_decode(const void *bytes, size_t size, struct hfb_checkpoint *ret
 	c.position = h.position;
 	c.offset = h.offset;
 	c.start_position = h.start_position;
+	c.start_offset = h.start_offset;
 	c.last_timestamp_ns = h.last_timestamp_ns;
 	c.first_timestamp_ns = h.first_timestamp_ns;
 	c.segment_base = h.segment_base;

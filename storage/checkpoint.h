@@ -42,7 +42,8 @@ struct hfb_checkpoint {
 	uint32_t partition;
 	uint32_t leader_epoch;	   /* of the batch before `position`; 0 = none yet */
 	uint64_t position, offset; /* scanning goes on here */
-	uint64_t start_position;   /* retention has dropped what is below */
+	uint64_t start_position;   /* retention has dropped what is below: a batch in a segment */
+	uint64_t start_offset;	   /* the first event that counts; may be inside that batch */
 	uint64_t last_timestamp_ns;
 	uint64_t first_timestamp_ns; /* of the open segment's first batch; 0 = none */
 	uint64_t segment_base; /* of the segment that holds `position`, and `index` is about */

@@ -159,7 +159,9 @@ logs_attached(struct hfb_store *store, uint32_t *ret_count)
 static uint32_t
 rounds(struct hfb_store *store, uint64_t now_ns)
 {
-	bool all = now_ns >= store->round_ns;
+	/* pairs with the release in hfb_log_trim() */
+	bool all = __atomic_exchange_n(&store->round_now, 0, __ATOMIC_ACQUIRE) != 0 ||
+		   now_ns >= store->round_ns;
 	struct hfb_log **logs;
 	uint32_t n, done = 0;
 

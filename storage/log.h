@@ -33,24 +33,24 @@ struct hfb_writer;
 /* Why there is no room. */
 enum hfb_log_refusal {
 	HFB_LOG_OK = 0,
-	HFB_LOG_RING_FULL,	/* bytes not yet durable fill the ring: back-pressure */
-	HFB_LOG_PREPARING,	/* segment or ring is still being made: try again */
-	HFB_LOG_NO_SPACE,	/* disk full */
-	HFB_LOG_UNPREPARED,	/* no segment can be made, see hfb_log_trouble(); tried again */
-	HFB_LOG_IO_ERROR,	/* final for this run */
+	HFB_LOG_RING_FULL,  /* bytes not yet durable fill the ring: back-pressure */
+	HFB_LOG_PREPARING,  /* segment or ring is still being made: try again */
+	HFB_LOG_NO_SPACE,   /* disk full */
+	HFB_LOG_UNPREPARED, /* no segment can be made, see hfb_log_trouble(); tried again */
+	HFB_LOG_IO_ERROR,   /* final for this run */
 	HFB_LOG_TOO_LARGE,
 };
 
 struct hfb_batch_meta {
-	uint32_t size;		  /* bytes with header, multiple of 8, <= claimed */
-	uint32_t count;		  /* offsets taken */
-	uint16_t flags;		  /* HFB_BATCH_* */
+	uint32_t size;	/* bytes with header, multiple of 8, <= claimed */
+	uint32_t count; /* offsets taken */
+	uint16_t flags; /* HFB_BATCH_* */
 	uint16_t producer_epoch;
 	uint32_t payload_crc;
-	uint64_t producer_id;	  /* 0 = no dedup state is kept */
+	uint64_t producer_id; /* 0 = no dedup state is kept */
 	uint64_t base_sequence;
-	uint64_t end_sequence;	  /* expected next afterwards (a gap moves it by more than count) */
-	uint64_t timestamp_ns;	  /* clamped so that it never goes back */
+	uint64_t end_sequence; /* expected next afterwards (a gap moves it by more than count) */
+	uint64_t timestamp_ns; /* clamped so that it never goes back */
 };
 
 /* What an append came to. */
@@ -80,15 +80,15 @@ uint64_t hfb_log_room(const struct hfb_log *log);
 /* Dedup. */
 enum hfb_sequence_verdict {
 	HFB_SEQUENCE_NEXT,	/* append it */
-	HFB_SEQUENCE_DUPLICATE,	/* all of it is there: ack again */
+	HFB_SEQUENCE_DUPLICATE, /* all of it is there: ack again */
 	HFB_SEQUENCE_GAP,	/* something before it is missing, or it overlaps: see expected */
 	HFB_SEQUENCE_FENCED,	/* a newer epoch of this producer exists */
 	HFB_SEQUENCE_UNKNOWN,	/* not known and base_sequence != 0 */
 	HFB_SEQUENCE_TOO_MANY,	/* table full, nobody may be evicted yet */
 };
-enum hfb_sequence_verdict
-hfb_log_sequence_check(struct hfb_log *log, uint64_t producer_id, uint16_t producer_epoch,
-		       uint64_t base_sequence, uint32_t count, uint64_t *ret_expected);
+enum hfb_sequence_verdict hfb_log_sequence_check(struct hfb_log *log, uint64_t producer_id,
+						 uint16_t producer_epoch, uint64_t base_sequence,
+						 uint32_t count, uint64_t *ret_expected);
 /* A feed's stream: true and its next sequence when the log knows it. */
 bool hfb_log_stream_next(struct hfb_log *log, uint64_t producer_id, uint64_t *ret_next);
 
@@ -116,15 +116,15 @@ struct hfb_read {
 	uint8_t *buffer;
 	uint32_t buffer_bytes;
 	/* set by hfb_log_read_start() and on completion */
-	const uint8_t *data;	/* of the position asked */
-	uint32_t data_bytes;	/* valid, multiple of 8, may be short; never past committed */
-	int	 error;		/* 0 or -errno; -EBADMSG: known to be corrupt */
-	bool	 busy;
-	uint64_t next_position;	/* with -EBADMSG: reading may go on here */
+	const uint8_t *data; /* of the position asked */
+	uint32_t data_bytes; /* valid, multiple of 8, may be short; never past committed */
+	int error;	     /* 0 or -errno; -EBADMSG: known to be corrupt */
+	bool busy;
+	uint64_t next_position; /* with -EBADMSG: reading may go on here */
 	/* storage's own */
 	struct hfb_log *log;
 	uint64_t position;
-	void	*private_data;
+	void *private_data;
 };
 /* Returns 0 (done at once when not busy), -EBUSY (too many reads in flight), -ENODATA
  * (below start). What is not durable yet is not in the files: data_bytes 0. */
@@ -141,30 +141,36 @@ int hfb_log_lookup(struct hfb_log *log, uint16_t from, uint32_t leader_epoch, ui
 /* Main thread --------------------------------------------------------------- */
 
 struct hfb_log_config {
-	const char *topic;		/* copied */
+	const char *topic; /* copied */
 	struct hfb_uuid topic_uuid;
 	uint32_t partition;
 	enum hfb_stage commit_stage;
-	uint64_t retention_bytes;	/* 0 = none */
-	uint64_t retention_ns;		/* 0 = none */
-	uint64_t segment_bytes_max;	/* 0 = default */
-	uint64_t ring_bytes_max;	/* 0 = default */
-	uint32_t leader_epoch;		/* this run's */
-	struct hfb_positions *positions;/* slot in the shared table; lent until close */
-	void *user;			/* hfb_log_user() */
+	uint64_t retention_bytes;	 /* 0 = none */
+	uint64_t retention_ns;		 /* 0 = none */
+	uint64_t segment_bytes_max;	 /* 0 = default */
+	uint64_t ring_bytes_max;	 /* 0 = default */
+	uint32_t leader_epoch;		 /* this run's */
+	struct hfb_positions *positions; /* slot in the shared table; lent until close */
+	void *user;			 /* hfb_log_user() */
+};
+
+/* What may change while the log is served, see hfb_writer_settings(). */
+struct hfb_log_settings {
+	enum hfb_stage commit_stage;
+	uint64_t segment_bytes_max, ring_bytes_max; /* 0 = default */
 };
 
 /* What recovery found; printed by the caller. */
 struct hfb_log_report {
 	uint64_t start_position, end_position, end_offset;
-	uint64_t torn_bytes;		/* truncated tail, 0 = none */
+	uint64_t torn_bytes; /* truncated tail, 0 = none */
 	uint64_t torn_position;
-	uint64_t corrupt_count;		/* ranges kept and reported */
-	uint64_t corrupt_position;	/* of the first */
-	char	 corrupt_path[512];
+	uint64_t corrupt_count;	   /* ranges kept and reported */
+	uint64_t corrupt_position; /* of the first */
+	char corrupt_path[512];
 	uint64_t scanned_bytes;
-	bool	 clean;			/* ended with an end mark */
-	bool	 index_rebuilt;
+	bool clean; /* ended with an end mark */
+	bool index_rebuilt;
 };
 
 int hfb_log_open(struct hfb_store *store, const struct hfb_log_config *config,
@@ -175,6 +181,12 @@ void hfb_log_close(struct hfb_log *log);
 int hfb_log_delete(struct hfb_log *log, struct hfb_err *err);
 /* Retention and the like; takes effect at the helper's next round. */
 void hfb_log_set_retention(struct hfb_log *log, uint64_t retention_bytes, uint64_t retention_ns);
+/*
+ * Drop what is below offset @before (all ones = all that is committed and durable): the
+ * start moves there, and files wholly below it go. Asked again until *@ret_done: then a
+ * crash does not bring it back. Returns 0, or -ERANGE beyond what is durable.
+ */
+int hfb_log_trim(struct hfb_log *log, uint64_t before, bool *ret_done, struct hfb_err *err);
 
 void *hfb_log_user(const struct hfb_log *log);
 /* One sentence for each thing recovery found wrong, from 0; NULL after the last. */
@@ -183,9 +195,9 @@ const char *hfb_log_note(const struct hfb_log *log, uint32_t i);
 uint64_t hfb_log_trouble(struct hfb_log *log, struct hfb_err *ret_err);
 /* What the disk answered to the core's own reads and writes; 0 = nothing bad. */
 struct hfb_disk_errors {
-	uint64_t reads;			/* failed so far */
-	uint64_t read_position;		/* of the last one */
-	int read_error, write_error;	/* -errno; a write's or sync's is the first, and final */
+	uint64_t reads;		     /* failed so far */
+	uint64_t read_position;	     /* of the last one */
+	int read_error, write_error; /* -errno; a write's or sync's is the first, and final */
 };
 void hfb_log_disk_errors(const struct hfb_log *log, struct hfb_disk_errors *ret);
 /* The ring's memfd for readers; borrowed. */

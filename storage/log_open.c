@@ -31,25 +31,29 @@ power_of_two_down(uint64_t x, uint64_t min, uint64_t max)
 	return p;
 }
 
-static void
-limits_set(struct hfb_log *log, const struct hfb_log_config *config)
+void
+hfb_log_limits_set(struct hfb_log *log, uint64_t segment_bytes_max, uint64_t ring_bytes_max)
 {
 	const struct hfb_store_config *defaults = &log->store->config;
-	uint64_t most;
 
-	log->ring_bytes_max = power_of_two_down(
-		config->ring_bytes_max != 0 ? config->ring_bytes_max : defaults->ring_bytes_default,
-		HFB_RING_BYTES_MIN, HFB_RING_BYTES_MAX);
-	log->segment_bytes_max =
-		power_of_two_down(config->segment_bytes_max != 0 ? config->segment_bytes_max
-								 : defaults->segment_bytes_default,
-				  HFB_SEGMENT_BYTES_MIN, HFB_SEGMENT_BYTES_MAX);
-	most = log->ring_bytes_max / 4;
+	log->ring_bytes_max = power_of_two_down(ring_bytes_max != 0 ? ring_bytes_max
+								    : defaults->ring_bytes_default,
+						HFB_RING_BYTES_MIN, HFB_RING_BYTES_MAX);
+	log->segment_bytes_max = power_of_two_down(
+		segment_bytes_max != 0 ? segment_bytes_max : defaults->segment_bytes_default,
+		HFB_SEGMENT_BYTES_MIN, HFB_SEGMENT_BYTES_MAX);
+}
+
+uint64_t
+hfb_log_batch_bytes_for(const struct hfb_log *log)
+{
+	uint64_t most = log->ring_bytes_max / 4;
+
 	if (most > HFB_BATCH_BYTES_MAX)
 		most = HFB_BATCH_BYTES_MAX;
 	if (most > log->segment_bytes_max / 2)
 		most = log->segment_bytes_max / 2;
-	log->batch_bytes_max = (uint32_t)most;
+	return most;
 }
 
 static int
@@ -290,6 +294,7 @@ recovered_take(struct hfb_log *log, struct hfb_recovered *found)
 	log->start = log->retire_to = found->start_position;
 	log->start_offset = log->retire_offset = found->start_offset;
 	log->checkpoint_start = found->start_position;
+	log->checkpoint_start_offset = found->start_offset;
 	log->checkpoint_position = found->end_position;
 	log->last_timestamp_ns = found->last_timestamp_ns;
 	log->recovered_epoch = found->leader_epoch;
@@ -391,7 +396,8 @@ hfb_log_open(struct hfb_store *store, const struct hfb_log_config *config, struc
 	log->retention_ns = config->retention_ns;
 	log->seed = hfb_batch_seed(&config->topic_uuid, config->partition);
 	log->positions->segment_bytes = 0;
-	limits_set(log, config);
+	hfb_log_limits_set(log, config->segment_bytes_max, config->ring_bytes_max);
+	log->batch_bytes_max = (uint32_t)hfb_log_batch_bytes_for(log);
 	r = hfb_table_init(&log->table);
 	if (r == 0)
 		r = folder_name(log, config, err);

@@ -75,7 +75,7 @@ struct hfb_write {
 
 /* What a checkpoint needs from the core. Memory is the helper's. */
 struct hfb_snapshot {
-	uint64_t position, offset, start_position;
+	uint64_t position, offset, start_position, start_offset;
 	uint64_t last_timestamp_ns;
 	uint32_t leader_epoch;
 	uint32_t ended;
@@ -189,6 +189,8 @@ struct hfb_log {
 	uint32_t detached;     /* core -> main */
 	struct hfb_table_slot table;
 	uint64_t retention_bytes, retention_ns; /* main -> helper */
+	uint64_t trim_offset;		  /* main -> helper: the start is to be this at least */
+	uint64_t checkpoint_start_offset; /* helper -> main: of the checkpoint on disk */
 
 	/* Helper. */
 	uint32_t plan_made __attribute__((aligned(64))); /* plans delivered */
@@ -227,6 +229,10 @@ hfb_log_plan(struct hfb_log *log, uint32_t number)
 {
 	return &log->plans[number & (HFB_PLANS - 1)];
 }
+
+/* log_open.c: limits as a topic sets them, and the largest batch they allow. */
+void hfb_log_limits_set(struct hfb_log *log, uint64_t segment_bytes_max, uint64_t ring_bytes_max);
+uint64_t hfb_log_batch_bytes_for(const struct hfb_log *log);
 
 /* log.c, owner core. */
 void hfb_log_ask(struct hfb_log *log, uint32_t bits);

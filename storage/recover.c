@@ -555,6 +555,12 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 		goto out;
 	ret->start_position = ret->segments[r->first].base_position;
 	ret->start_offset = ret->segments[r->first].base_offset;
+	/* A trim may have moved it into the segment. */
+	if (memory != NULL && at >= 0 && checkpoint.start_position >= ret->start_position &&
+	    checkpoint.start_offset > ret->start_offset) {
+		ret->start_position = checkpoint.start_position;
+		ret->start_offset = checkpoint.start_offset;
+	}
 	if (memory != NULL && at >= 0 && checkpoint.start_position < ret->start_position) {
 		struct hfb_corrupt_range range = {
 			.position = checkpoint.start_position,

@@ -69,6 +69,14 @@ hfb_retention_memory(struct hfb_log *log)
 	hfb_helper_mail(log);
 }
 
+static void
+checkpoint_saved(struct hfb_log *log, uint64_t start_position, uint64_t start_offset)
+{
+	log->checkpoint_start = start_position;
+	/* pairs with the acquire in hfb_log_trim() */
+	__atomic_store_n(&log->checkpoint_start_offset, start_offset, __ATOMIC_RELEASE);
+}
+
 void
 hfb_retention_checkpoint(struct hfb_log *log)
 {
@@ -94,6 +102,7 @@ hfb_retention_checkpoint(struct hfb_log *log)
 		.position = s->position,
 		.offset = s->offset,
 		.start_position = s->start_position,
+		.start_offset = s->start_offset,
 		.last_timestamp_ns = s->last_timestamp_ns,
 		.ended = s->ended,
 		.dedup_count = s->dedup_count,
@@ -131,7 +140,7 @@ hfb_retention_checkpoint(struct hfb_log *log)
 	if (hfb_checkpoint_save(log->store->env, log->folder, &c, &err) < 0)
 		hfb_helper_trouble(log, &err); /* the one before still stands */
 	else
-		log->checkpoint_start = s->start_position;
+		checkpoint_saved(log, s->start_position, s->start_offset);
 out:
 	free(s);
 	hfb_retention_leave(log);
@@ -248,6 +257,19 @@ expired_count(const struct hfb_log *log, const struct hfb_table *table, uint64_t
 	return n;
 }
 
+/* The log's core moves the start, if that is forward. */
+void
+hfb_retention_retire(struct hfb_log *log, uint64_t position, uint64_t offset)
+{
+	if (position < log->retire_to || offset < log->retire_offset ||
+	    (position == log->retire_to && offset == log->retire_offset))
+		return;
+	__atomic_store_n(&log->retire_offset, offset, __ATOMIC_RELAXED);
+	/* pairs with the acquire in log_mail() */
+	__atomic_store_n(&log->retire_to, position, __ATOMIC_RELEASE);
+	hfb_helper_mail(log);
+}
+
 /* Those below the published start leave the table. */
 static void
 drop_below_start(struct hfb_log *log)
@@ -349,16 +371,17 @@ hfb_retention_squeeze(struct hfb_log *log)
 	int r;
 
 	hfb_retention_leave(log);
-	if (log->leaving_count == 0 ||
-	    hfb_checkpoint_load(env, log->folder, &log->topic_uuid, log->partition, &c, &memory,
-				&err) < 0)
+	if (log->leaving_count == 0 || hfb_checkpoint_load(env, log->folder, &log->topic_uuid,
+							   log->partition, &c, &memory, &err) < 0)
 		return log->retired_count > 0;
 	for (uint32_t i = 0; i < log->leaving_count; i++) {
 		const struct hfb_segment *s = log->leaving[i];
 
 		if (s->base_position + s->capacity_bytes <= c.position &&
-		    s->base_position + s->capacity_bytes > start)
+		    s->base_position + s->capacity_bytes > start) {
 			start = s->base_position + s->capacity_bytes;
+			c.start_offset = s->end_offset;
+		}
 	}
 	if (start > log->checkpoint_start) {
 		c.start_position = start;
@@ -368,7 +391,7 @@ hfb_retention_squeeze(struct hfb_log *log)
 			r = hfb_checkpoint_save(env, log->folder, &c, &err);
 		}
 		if (r == 0) {
-			log->checkpoint_start = start;
+			checkpoint_saved(log, start, c.start_offset);
 			hfb_retention_leave(log);
 		}
 	}
@@ -388,10 +411,8 @@ hfb_retention_round(struct hfb_log *log, uint64_t now_ns)
 	for (uint32_t i = 0; i < table->count; i++)
 		file_close_idle(log, table->segments[i], now_ns);
 	n = expired_count(log, table, now_ns);
-	if (n == 0 || table->segments[n]->base_position <= log->retire_to)
-		return;
-	__atomic_store_n(&log->retire_offset, table->segments[n - 1]->end_offset, __ATOMIC_RELAXED);
-	/* pairs with the acquire in log_mail() */
-	__atomic_store_n(&log->retire_to, table->segments[n]->base_position, __ATOMIC_RELEASE);
-	hfb_helper_mail(log);
+	if (n > 0)
+		hfb_retention_retire(log, table->segments[n]->base_position,
+				     table->segments[n - 1]->end_offset);
+	hfb_trim_round(log);
 }

@@ -17,18 +17,18 @@
 
 #include "err.h"
 
-struct hfb_env;		/* env.h: I/O, clock and randomness behind one table */
+struct hfb_env; /* env.h: I/O, clock and randomness behind one table */
 struct hfb_store;
 
 enum hfb_tail_mode { HFB_TAIL_REWRITE = 0, HFB_TAIL_PAD = 1 };
 enum hfb_sync_mode { HFB_SYNC_AUTO = 0, HFB_SYNC_DSYNC = 1, HFB_SYNC_FDATASYNC = 2 };
 
 struct hfb_store_config {
-	const char *data_dir;		/* copied; created when missing */
+	const char *data_dir; /* copied; created when missing */
 	enum hfb_tail_mode tail;
 	enum hfb_sync_mode sync;
 	uint64_t ring_bytes_default;	/* largest class, 0 = 16 MiB */
-	uint64_t segment_bytes_default;	/* largest class, 0 = 64 MiB */
+	uint64_t segment_bytes_default; /* largest class, 0 = 64 MiB */
 	uint64_t dedup_window_ns;	/* 0 = default */
 	bool hugepages;			/* rings from hugetlb when the class allows */
 	int helper_cpu;			/* -1 = anywhere */

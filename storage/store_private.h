@@ -5,6 +5,7 @@
  *	helper.c	wakes up, takes what cores ask, does it, mails them
  *	prepare.c	segments and rings ahead of use
  *	retention.c	seals, checkpoints, drops and recycles
+ *	trim.c		where the start goes when it is told by offset
  *
  * Threads: `lock` guards the lists and each log's `trouble`; the rest is written
  *	    before the helper starts, or is the helper's.
@@ -44,6 +45,7 @@ struct hfb_store {
 	uint32_t stop;
 	int wake_fd;
 	uint64_t round_ns;	      /* next retention round */
+	uint32_t round_now;	      /* any thread: not only then */
 	uint32_t retries;	      /* logs with something to try again */
 	uint8_t *zeros;		      /* HFB_ZEROS_BYTES */
 	uint8_t *block;		      /* HFB_BLOCK_BYTES */
@@ -75,6 +77,9 @@ void hfb_retention_open(struct hfb_log *log, uint64_t now_ns);
 void hfb_retention_indexes(struct hfb_log *log);
 /* Once a round: what is too old or too much goes; idle files are closed. */
 void hfb_retention_round(struct hfb_log *log, uint64_t now_ns);
+/* trim.c: where the start is to go when a trim asks for it. */
+void hfb_trim_round(struct hfb_log *log);
+void hfb_retention_retire(struct hfb_log *log, uint64_t position, uint64_t offset);
 /* The disk is full: let go what only waits for a checkpoint. True: files may be recycled. */
 bool hfb_retention_squeeze(struct hfb_log *log);
 /* Segments that left the table and nobody uses: recycled, unlinked. */

@@ -83,7 +83,8 @@ durable_to(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary m
 	log->durable_offset = mark.offset;
 	__atomic_store_n(&p->durable.offset, mark.offset, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->durable.position, mark.position, __ATOMIC_RELEASE);
-	if (log->commit_stage == HFB_STAGE_DURABLE) {
+	/* It may be ahead, from before the topic's stage was made stricter. */
+	if (log->commit_stage == HFB_STAGE_DURABLE && mark.position > log->committed) {
 		log->committed = mark.position;
 		log->committed_offset = mark.offset;
 		__atomic_store_n(&p->committed.offset, mark.offset, __ATOMIC_RELAXED);

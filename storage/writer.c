@@ -291,6 +291,25 @@ log_detaching(struct hfb_writer *writer, struct hfb_log *log)
 	}
 }
 
+/* What a topic may change while it is served. */
+void
+hfb_writer_settings(struct hfb_writer *writer, struct hfb_log *log,
+		    const struct hfb_log_settings *settings)
+{
+	uint64_t most;
+
+	hfb_assert(log->writer == writer);
+	/* What was committed stays so: a stricter stage holds for what comes. */
+	log->commit_stage = settings->commit_stage;
+	log->advanced = true;
+	hfb_log_limits_set(log, settings->segment_bytes_max, settings->ring_bytes_max);
+	/* Larger batches only from the next start on: they might not fit what is prepared. */
+	most = hfb_log_batch_bytes_for(log);
+	if (most < log->batch_bytes_max)
+		log->batch_bytes_max = (uint32_t)most;
+	hfb_writer_activate(writer, log);
+}
+
 /* A turn. ---------------------------------------------------------------------------- */
 
 static uint32_t
@@ -387,6 +406,7 @@ snapshot_fill(struct hfb_log *log, struct hfb_snapshot *s)
 	s->position = log->position;
 	s->offset = log->offset;
 	s->start_position = log->start;
+	s->start_offset = log->start_offset;
 	s->last_timestamp_ns = log->last_timestamp_ns;
 	s->leader_epoch = log->epoch_started ? log->leader_epoch : log->recovered_epoch;
 	s->ended = log->end_marked;
@@ -454,14 +474,17 @@ log_mail(struct hfb_writer *writer, struct hfb_log *log)
 {
 	struct hfb_ring *ring = __atomic_load_n(&log->ring_ready, __ATOMIC_ACQUIRE);
 	uint64_t retire = __atomic_load_n(&log->retire_to, __ATOMIC_ACQUIRE);
+	uint64_t retire_offset;
 
 	if (ring != NULL) {
 		log->ring_ready = NULL;
 		ring_switch(writer, log, ring);
 	}
-	if (retire > log->start) {
+	/* A trim may move the offset alone, within a batch. */
+	retire_offset = __atomic_load_n(&log->retire_offset, __ATOMIC_RELAXED);
+	if (retire > log->start || (retire == log->start && retire_offset > log->start_offset)) {
 		log->start = retire;
-		log->start_offset = log->retire_offset;
+		log->start_offset = retire_offset;
 		__atomic_store_n(&log->positions->start.offset, log->start_offset,
 				 __ATOMIC_RELAXED);
 		__atomic_store_n(&log->positions->start.position, retire, __ATOMIC_RELEASE);

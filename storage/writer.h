@@ -20,7 +20,7 @@ struct hfb_writer;
 
 struct hfb_writer_config {
 	uint32_t logs_max;	/* attached at once */
-	uint32_t producers_max;	/* dedup entries over all logs */
+	uint32_t producers_max; /* dedup entries over all logs */
 	uint32_t queue_depth;	/* writes in flight, 0 = default */
 	bool isolated;		/* this core is isolated from the disk's interrupt: never yield */
 	/* called at most once per log and poll when durable or committed moved */
@@ -37,6 +37,9 @@ void hfb_writer_attach(struct hfb_writer *writer, struct hfb_log *log);
 /* Poll core: begin to let go: with @end_mark append the clean end and make all durable.
  * The log is let go when hfb_writer_detached() says so; go on polling until then. */
 void hfb_writer_detach(struct hfb_writer *writer, struct hfb_log *log, bool end_mark);
+/* Owner core: take other settings from here on. Retention: hfb_log_set_retention(). */
+void hfb_writer_settings(struct hfb_writer *writer, struct hfb_log *log,
+			 const struct hfb_log_settings *settings);
 bool hfb_writer_detached(const struct hfb_writer *writer, const struct hfb_log *log);
 
 /*

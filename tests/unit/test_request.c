@@ -172,6 +172,55 @@ test_a_topic_reads_back_as_it_was_written(void)
 }
 
 static void
+test_an_alter_changes_what_it_names_and_nothing_else(void)
+{
+	struct hfb_ipc_topic topic = { .name = "a",
+				       .partitions = 4,
+				       .retention_ns = 9,
+				       .commit_stage = HFB_STAGE_DURABLE,
+				       .ring_bytes = 1 << 20 };
+	struct hfb_err err;
+	struct hfb_request q;
+
+	CU_ASSERT_EQUAL(parse("{\"op\":\"topic.alter\",\"name\":\"a\",\"add_partitions\":3,"
+			      "\"cleanup\":\"compact\",\"retention_bytes\":0}",
+			      &q),
+			0);
+	CU_ASSERT_EQUAL(hfb_request_alter(&q, &topic, &err), 0);
+	CU_ASSERT_EQUAL(topic.partitions, 7);
+	CU_ASSERT_EQUAL(topic.cleanup, HFB_CLEANUP_COMPACT);
+	CU_ASSERT_EQUAL(topic.retention_bytes, 0);
+	CU_ASSERT_EQUAL(topic.retention_ns, 9);
+	CU_ASSERT_EQUAL(topic.ring_bytes, 1 << 20);
+	CU_ASSERT_EQUAL(topic.commit_stage, HFB_STAGE_DURABLE);
+	CU_ASSERT_EQUAL(parse("{\"op\":\"topic.alter\",\"name\":\"a\",\"partitions\":6}", &q), 0);
+	CU_ASSERT_EQUAL(hfb_request_alter(&q, &topic, &err), -EINVAL);
+	CU_ASSERT_EQUAL(
+		parse("{\"op\":\"topic.alter\",\"name\":\"a\",\"add_partitions\":4090}", &q), 0);
+	CU_ASSERT_EQUAL(hfb_request_alter(&q, &topic, &err), -EINVAL);
+	CU_ASSERT_EQUAL(topic.partitions, 7);
+	CU_ASSERT_EQUAL(refused("{\"op\":\"topic.alter\",\"name\":\"a\"}"), -EINVAL);
+	CU_ASSERT_EQUAL(refused("{\"op\":\"topic.alter\",\"name\":\"a\",\"partitions\":6,"
+				"\"add_partitions\":1}"),
+			-EINVAL);
+	CU_ASSERT_EQUAL(refused("{\"op\":\"topic.alter\",\"name\":\"a\",\"cleanup\":\"burn\"}"),
+			-EINVAL);
+	CU_ASSERT_EQUAL(refused("{\"op\":\"topic.alter\",\"name\":\"a\",\"version\":4}"), -EINVAL);
+
+	CU_ASSERT_EQUAL(parse("{\"op\":\"topic.trim\",\"name\":\"a\",\"partition\":3,"
+			      "\"before\":-1}",
+			      &q),
+			0);
+	CU_ASSERT_EQUAL(q.before, UINT64_MAX);
+	CU_ASSERT_EQUAL(q.first, 3);
+	CU_ASSERT_EQUAL(refused("{\"op\":\"topic.trim\",\"name\":\"a\",\"partition\":3}"), -EINVAL);
+	CU_ASSERT_EQUAL(refused("{\"op\":\"topic.trim\",\"name\":\"a\",\"before\":3}"), -EINVAL);
+	CU_ASSERT_EQUAL(refused("{\"op\":\"topic.trim\",\"name\":\"a\",\"partition\":0,"
+				"\"before\":-2}"),
+			-EINVAL);
+}
+
+static void
 test_deep_and_long_messages_end(void)
 {
 	size_t n = HFB_REQUEST_BYTES_MAX;
@@ -230,6 +279,8 @@ main(void)
 		{ "numbers keep their limits", test_numbers_keep_their_limits },
 		{ "a topic reads back as it was written",
 		  test_a_topic_reads_back_as_it_was_written },
+		{ "an alter changes what it names and nothing else",
+		  test_an_alter_changes_what_it_names_and_nothing_else },
 		{ "deep and long messages end", test_deep_and_long_messages_end },
 		{ "mutated requests never pass a limit", test_mutated_requests_never_pass_a_limit },
 		CU_TEST_INFO_NULL,
