@@ -43,6 +43,10 @@ server_process(struct limit_memif *m, const struct bench *b, limit_memif_server 
 		_exit(1);
 	}
 	server(&m->dpdk, m->shared);
+	/* a peer that goes while the other polls can crash it: nobody polls from here */
+	__atomic_store_n(&m->shared->stopped, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&m->shared->leave, __ATOMIC_RELAXED) == 0)
+		usleep(1000);
 	_exit(0);
 }
 
@@ -107,9 +111,13 @@ limit_memif_close(struct limit_memif *m)
 	if (m->shared == NULL)
 		return;
 	__atomic_store_n(&m->shared->stop, 1, __ATOMIC_RELAXED);
+	while (m->server > 0 && __atomic_load_n(&m->shared->stopped, __ATOMIC_ACQUIRE) == 0 &&
+	       waitpid(m->server, NULL, WNOHANG) == 0)
+		usleep(1000);
+	bench_dpdk_close(&m->dpdk);
+	__atomic_store_n(&m->shared->leave, 1, __ATOMIC_RELAXED);
 	if (m->server > 0)
 		waitpid(m->server, NULL, 0);
-	bench_dpdk_close(&m->dpdk);
 	if (m->folder[0] != '\0') {
 		unlink(m->socket);
 		rmdir(m->folder);

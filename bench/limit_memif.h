@@ -17,9 +17,11 @@
 #include "bench.h"
 #include "dpdk.h"
 
-/* Written by the server but for `stop`; each read by the other at any time. */
+/* Written by the server but for `stop` and `leave`; each read by the other at any time. */
 struct limit_memif_shared {
-	uint32_t stop;
+	uint32_t stop;	/* poll no more */
+	uint32_t leave; /* and end */
+	uint32_t stopped;
 	uint64_t packets __attribute__((aligned(64)));
 	uint64_t events, bad;
 	uint64_t position; /* of the ring appended to */
