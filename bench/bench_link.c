@@ -12,7 +12,7 @@ bench_link_open(const struct bench_link_config *config, struct bench_link **ret_
 {
 	if (strcmp(config->transport, "shm") == 0 || strcmp(config->transport, "udp") == 0)
 		return bench_link_client_open(config, ret_link, err);
-	return hfb_err_set(err, -EOPNOTSUPP, "no way to the bus over %s here", config->transport);
+	return bench_link_memif_open(config, ret_link, err);
 }
 
 int

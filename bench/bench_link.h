@@ -38,10 +38,10 @@
 struct bench_link_config {
 	const char *transport; /* memif, af_packet, af_xdp: DPDK; udp: kernel; shm: local */
 	const char *data;      /* the bus's folder; NULL: where a client looks */
-	const char *device; /* DPDK: device arguments after its name, "socket=PATH", "iface=eth1" */
-	const char *bus_ip; /* DPDK and udp: IPv4 of the bus's port; NULL: 10.9.0.2 */
-	const char *own_ip; /* DPDK: ours; NULL: 10.9.0.1 */
-	uint16_t udp_port;  /* of core 0; 0: the default */
+	const char *device;    /* DPDK: "net_memif0,role=client,socket=PATH,socket-abstract=no" */
+	const char *bus_ip;    /* DPDK and udp: IPv4 of the bus's port; NULL: 10.9.0.2 */
+	const char *own_ip;    /* DPDK: ours; NULL: bus_ip less one */
+	uint16_t udp_port;     /* of core 0; 0: the default */
 	const char *topic;
 	uint32_t partitions;	  /* the first so many of the topic are used; 1.. */
 	enum hfb_stage stage;	  /* acked when there */
