@@ -86,6 +86,13 @@ help(void)
 	       "be\n"
 	       "                   repeated\n"
 	       "  --no-huge        no hugepages, even where there are enough\n"
+	       "  --http ADDRESS:PORT\n"
+	       "                   metrics and admin over HTTP there, default 127.0.0.1:7480 if "
+	       "that "
+	       "is\n"
+	       "                   free; off: none\n"
+	       "  --http-token FILE\n"
+	       "                   the secret for changes over HTTP, default DATA/http.token\n"
 	       "  --help           this text\n\n"
 	       "Exit status: 0 stopped by a signal, 2 wrong usage, else hfbusd's own.\n");
 }
@@ -421,7 +428,8 @@ argument_add(struct child *child, char *argument)
 static int
 read_options(struct up *up, int argc, char **argv)
 {
-	/* Those of hfbusd that make sense here; each goes on as it came. */
+	/* Those of hfbusd that make sense here; each goes on as it came. Others are
+	 * hfbus-control's. */
 	static const struct option options[] = {
 		{ "config", required_argument, NULL, 'c' },
 		{ "data", required_argument, NULL, 'd' },
@@ -431,6 +439,8 @@ read_options(struct up *up, int argc, char **argv)
 		{ "port", required_argument, NULL, 'o' },
 		{ "feed", required_argument, NULL, 'o' },
 		{ "no-huge", no_argument, NULL, 'o' },
+		{ "http", required_argument, NULL, 'p' },
+		{ "http-token", required_argument, NULL, 't' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -445,15 +455,21 @@ read_options(struct up *up, int argc, char **argv)
 		}
 		if (option == '?')
 			return hfb_cli_usage(COMMAND, "see the options above");
-		if (up->bus.arguments_count + 4 > ARGUMENTS_MAX)
+		if (up->bus.arguments_count + 4 > ARGUMENTS_MAX ||
+		    up->control.arguments_count + 4 > ARGUMENTS_MAX)
 			return hfb_cli_usage(COMMAND, "too many options; put them into --config");
-		argument_add(&up->bus,
-			     argv[optind - 1] == optarg ? argv[optind - 2] : argv[optind - 1]);
-		if (argv[optind - 1] == optarg)
-			argument_add(&up->bus, optarg);
-		if (option == 'c' || option == 'd') {
-			argument_add(&up->control,
-				     (char *)(uintptr_t)(option == 'c' ? "--config" : "--data"));
+		if (option != 'p' && option != 't') {
+			argument_add(&up->bus, argv[optind - 1] == optarg ? argv[optind - 2]
+									  : argv[optind - 1]);
+			if (argv[optind - 1] == optarg)
+				argument_add(&up->bus, optarg);
+		}
+		if (option != 'o') {
+			static char names[ARGUMENTS_MAX][16];
+			char *name = names[up->control.arguments_count % ARGUMENTS_MAX];
+
+			snprintf(name, sizeof(names[0]), "--%s", options[index].name);
+			argument_add(&up->control, name);
 			argument_add(&up->control, optarg);
 		}
 	}

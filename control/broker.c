@@ -48,6 +48,7 @@ struct hfb_broker {
 	struct hfb_ipc_welcome welcome;
 	const struct hfb_positions *positions;
 	uint64_t positions_bytes;
+	struct hfb_counters_view counters; /* header NULL: none */
 	union {
 		struct hfb_ipc head;
 		char bytes[HFB_IPC_BYTES_MAX];
@@ -67,6 +68,7 @@ unmap_positions(struct hfb_broker *broker)
 		munmap((void *)(uintptr_t)broker->positions, broker->positions_bytes);
 	broker->positions = NULL;
 	broker->positions_bytes = 0;
+	hfb_counters_unmap(&broker->counters);
 }
 
 static void
@@ -189,6 +191,7 @@ receive_fds(struct msghdr *message, int fds[FDS_MAX], int *ret_count)
 static void
 welcome(struct hfb_broker *broker, const void *body, size_t bytes, const int *fds, int fds_count)
 {
+	struct hfb_err err;
 	struct stat st;
 	void *map;
 
@@ -209,6 +212,9 @@ welcome(struct hfb_broker *broker, const void *body, size_t bytes, const int *fd
 	}
 	broker->positions = map;
 	broker->positions_bytes = broker->welcome.positions_bytes;
+	/* Without them there are fewer metrics, and nothing else is amiss. */
+	if (fds_count >= 2)
+		(void)hfb_counters_map(fds[1], &broker->counters, &err);
 	broker->up = true;
 	broker->events->up(broker->arg);
 }
@@ -404,6 +410,19 @@ hfb_broker_positions(const struct hfb_broker *broker, uint32_t handle)
 	    handle >= broker->positions_bytes / sizeof(struct hfb_positions))
 		return NULL;
 	return &broker->positions[handle];
+}
+
+const struct hfb_positions *
+hfb_broker_all_positions(const struct hfb_broker *broker, uint32_t *ret_count)
+{
+	*ret_count = (uint32_t)(broker->positions_bytes / sizeof(struct hfb_positions));
+	return broker->positions;
+}
+
+const struct hfb_counters_view *
+hfb_broker_counters(const struct hfb_broker *broker)
+{
+	return broker->counters.header != NULL ? &broker->counters : NULL;
 }
 
 const struct hfb_ipc_welcome *

@@ -24,9 +24,10 @@
 #include <hfbus/ipc.h>
 #include <hfbus/shm.h>
 
+#include "counters.h"
 #include "err.h"
 
-#define HFB_BROKER_CALLS_MAX 320u /* one a client of ours, and the reconciling ones */
+#define HFB_BROKER_CALLS_MAX 384u /* one a client of ours, and the reconciling ones */
 
 struct hfb_broker;
 
@@ -57,6 +58,13 @@ int hfb_broker_call(struct hfb_broker *broker, enum hfb_ipc_type type, const voi
 
 /** The slot of a partition, or NULL: not connected, or no such handle. Until the next event. */
 const struct hfb_positions *hfb_broker_positions(const struct hfb_broker *broker, uint32_t handle);
+
+/** All slots and how many; NULL: not connected. Until the next event. */
+const struct hfb_positions *hfb_broker_all_positions(const struct hfb_broker *broker,
+						     uint32_t *ret_count);
+
+/** hfbusd's counters, or NULL: not connected, or it gave none. Until the next event. */
+const struct hfb_counters_view *hfb_broker_counters(const struct hfb_broker *broker);
 
 const struct hfb_ipc_welcome *hfb_broker_welcome(const struct hfb_broker *broker);
 

@@ -10,15 +10,32 @@
 
 #include <cyaml/cyaml.h>
 
+#include "http.h"
+
 #define DIR_BYTES 4096
 
+struct raw_control {
+	char *http, *http_token;
+};
 struct raw {
 	char *data;
+	struct raw_control *control;
+};
+
+#define TEXT(key, type, field)                                                                     \
+	CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, field,  \
+			       0, CYAML_UNLIMITED)
+
+static const cyaml_schema_field_t control_fields[] = {
+	TEXT("http", raw_control, http),
+	TEXT("http-token", raw_control, http_token),
+	CYAML_FIELD_END,
 };
 
 static const cyaml_schema_field_t fields[] = {
-	CYAML_FIELD_STRING_PTR("data", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw, data,
-			       0, CYAML_UNLIMITED),
+	TEXT("data", raw, data),
+	CYAML_FIELD_MAPPING_PTR("control", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw,
+				control, control_fields),
 	CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t schema = {
@@ -34,15 +51,44 @@ set(char ret_dir[DIR_BYTES], const char *dir, struct hfb_err *err)
 	return 0;
 }
 
-/* 1: found, 0: the file does not say. */
 static int
-from_file(const char *path, char ret_dir[DIR_BYTES], struct hfb_err *err)
+text_set(char *to, size_t size, const char *what, const char *text, struct hfb_err *err)
+{
+	if (text[0] == '\0' || strlen(text) >= size)
+		return hfb_err_set(err, -EINVAL, "%s is empty or too long", what);
+	strcpy(to, text);
+	return 0;
+}
+
+static int
+http_set(struct hfb_control_config *c, const char *text, struct hfb_err *err)
+{
+	int r = text_set(c->http, sizeof(c->http), "http (--http ADDRESS:PORT or off)", text, err);
+
+	if (r == 0) {
+		c->http_asked = true;
+		if (strcmp(text, "off") == 0)
+			c->http[0] = '\0';
+	}
+	return r;
+}
+
+static int
+token_set(struct hfb_control_config *c, const char *text, struct hfb_err *err)
+{
+	return text_set(c->http_token, sizeof(c->http_token), "http-token (--http-token FILE)",
+			text, err);
+}
+
+static int
+from_file(const char *path, struct hfb_control_config *c, struct hfb_err *err)
 {
 	const cyaml_config_t how = {
 		.log_fn = NULL,
 		.mem_fn = cyaml_mem,
 		.flags = CYAML_CFG_IGNORE_UNKNOWN_KEYS,
 	};
+	const struct raw_control *control;
 	struct raw *raw = NULL;
 	cyaml_err_t code;
 	int r = 0;
@@ -53,11 +99,13 @@ from_file(const char *path, char ret_dir[DIR_BYTES], struct hfb_err *err)
 	if (code != CYAML_OK)
 		return hfb_err_set(err, -EINVAL, "%s: %s; hfbusd --config %s --plan shows the line",
 				   path, cyaml_strerror(code), path);
-	if (raw != NULL && raw->data != NULL) {
-		r = set(ret_dir, raw->data, err);
-		if (r == 0)
-			r = 1;
-	}
+	control = raw != NULL ? raw->control : NULL;
+	if (raw != NULL && raw->data != NULL)
+		r = set(c->data_dir, raw->data, err);
+	if (r == 0 && control != NULL && control->http != NULL)
+		r = http_set(c, control->http, err);
+	if (r == 0 && control != NULL && control->http_token != NULL)
+		r = token_set(c, control->http_token, err);
 	cyaml_free(&how, &schema, raw, 0);
 	return r;
 }
@@ -95,24 +143,34 @@ make(char *dir, struct hfb_err *err)
 }
 
 int
-hfb_control_data_dir(const char *data, const char *config, char ret_dir[DIR_BYTES],
-		     struct hfb_err *err)
+hfb_control_config_load(const struct hfb_control_options *options,
+			struct hfb_control_config *ret_config, struct hfb_err *err)
 {
-	char dir[DIR_BYTES] = "";
+	static struct hfb_control_config c;
+	char dir[DIR_BYTES];
 	int r = 0;
 
-	if (data != NULL) {
-		r = set(dir, data, err);
-	} else {
-		if (config != NULL)
-			r = from_file(config, dir, err);
-		if (r == 0)
-			r = by_default(dir, err);
-	}
-	if (r >= 0)
-		r = make(dir, err);
+	memset(&c, 0, sizeof(c));
+	strcpy(c.http, HFB_HTTP_LISTEN_DEFAULT);
+	strcpy(c.http_token, "http.token"); /* of the data folder, where we work */
+	if (options->config != NULL)
+		r = from_file(options->config, &c, err);
+	if (r == 0 && options->data != NULL)
+		r = set(c.data_dir, options->data, err);
+	if (r == 0 && c.data_dir[0] == '\0')
+		r = by_default(c.data_dir, err);
+	if (r == 0 && options->http != NULL)
+		r = http_set(&c, options->http, err);
+	if (r == 0 && options->http_token != NULL)
+		r = token_set(&c, options->http_token, err);
+	if (r == 0)
+		r = make(c.data_dir, err);
+	if (r < 0)
+		return r;
 	/* Whole, as messages name it and as others may be told it. */
-	if (r == 0 && realpath(dir, ret_dir) == NULL)
+	strcpy(dir, c.data_dir);
+	if (realpath(dir, c.data_dir) == NULL)
 		return hfb_err_set(err, -errno, "cannot find %s: %s", dir, strerror(errno));
-	return r;
+	*ret_config = c;
+	return 0;
 }

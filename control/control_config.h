@@ -1,23 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * control_config.h - which bus is ours: the one thing hfbus-control reads of the
- * configuration. hfbusd checks the rest of it.
+ * control_config.h - what hfbus-control was told: which bus is ours, and its part of the
+ * configuration file. hfbusd checks the rest of it.
+ *
+ *	data: /var/lib/hfbus
+ *	control:
+ *	  http: 127.0.0.1:7480		or off
+ *	  http-token: FILE		default DATA/http.token
  *
  * Threads: main, at start.
  */
 #ifndef HFB_CONTROL_CONFIG_H
 #define HFB_CONTROL_CONFIG_H
 
+#include <stdbool.h>
+
 #include "err.h"
 
+struct hfb_control_config {
+	char data_dir[4096];   /* made when missing, in full */
+	char http[128];	       /* ADDRESS:PORT; empty: off */
+	char http_token[4096]; /* the token's file */
+	bool http_asked;       /* it was chosen: without it the start fails */
+};
+
+/* Options; NULL = not given. They go over the file's. */
+struct hfb_control_options {
+	const char *data, *config, *http, *http_token;
+};
+
 /**
- * The data folder: @data (NULL = not given), else `data:` of the file @config
- * (NULL = none), else $HFBUS_DATA, else the default of hfbusd. Made when missing.
+ * The data folder: the option, else `data:` of the file, else $HFBUS_DATA, else the
+ * default of hfbusd.
  *
- * Returns 0, -EINVAL (the file is not YAML, or the path too long), or the errno of
+ * Returns 0, -EINVAL (the file is not YAML, or a name too long), or the errno of
  * reading the file or making the folder.
  */
-int hfb_control_data_dir(const char *data, const char *config, char ret_dir[4096],
-			 struct hfb_err *err);
+int hfb_control_config_load(const struct hfb_control_options *options,
+			    struct hfb_control_config *ret_config, struct hfb_err *err);
 
 #endif

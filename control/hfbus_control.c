@@ -18,14 +18,20 @@
 #include "service.h"
 
 static const char help[] =
-	"Usage: hfbus-control [--data DIR] [--config FILE]\n"
+	"Usage: hfbus-control [--data DIR] [--config FILE] [--http ADDRESS:PORT|off]\n"
 	"\n"
 	"The control plane of hfbus: keeps the topics and brings them to hfbusd, which may\n"
 	"run, stop and run without it. `hfbus up` starts both; `hfbus topic` asks this one.\n"
 	"\n"
 	"  --data DIR     the bus's folder (else `data:` of the config, $HFBUS_DATA,\n"
 	"                 /var/lib/hfbus for root, ~/.local/share/hfbus for others)\n"
-	"  --config FILE  the bus's configuration; only `data:` is read here\n"
+	"  --config FILE  the bus's configuration; only `data:` and `control:` are read here\n"
+	"  --http ADDRESS:PORT\n"
+	"                 admin, health and metrics over HTTP; default 127.0.0.1:7480, which\n"
+	"                 may be taken by another bus: then there is none. off: none\n"
+	"  --http-token FILE\n"
+	"                 the secret for changes over HTTP; default DATA/http.token, made\n"
+	"                 at the first start\n"
 	"  --help, --version\n"
 	"\n"
 	"Stop it with SIGTERM or SIGINT. Exit: 0 stopped, 1 failed, 2 wrong use.\n";
@@ -56,11 +62,28 @@ signalled(uv_signal_t *signal, int number)
 	stop(signal->data);
 }
 
+/* Only what was asked for is worth to fail for: topics work without it. */
 static int
-serve(const char *data_dir)
+serve_http(struct program *p, const struct hfb_control_config *config)
+{
+	const struct hfb_http_config http = { config->http, config->http_token };
+	struct hfb_err err;
+
+	if (config->http[0] == '\0')
+		return 0;
+	if (hfb_service_http_start(p->service, &http, &err) == 0)
+		return 0;
+	fprintf(stderr, "hfbus-control: %s%s\n",
+		config->http_asked ? "" : "HTTP is off: ", err.text);
+	return config->http_asked ? -1 : 0;
+}
+
+static int
+serve(const struct hfb_control_config *config)
 {
 	struct program p = { 0 };
 	struct hfb_err err;
+	const char *address;
 	int r;
 
 	uv_loop_init(&p.loop);
@@ -69,12 +92,18 @@ serve(const char *data_dir)
 	p.term.data = p.interrupt.data = &p;
 	uv_signal_start(&p.term, signalled, SIGTERM);
 	uv_signal_start(&p.interrupt, signalled, SIGINT);
-	r = hfb_service_create(&p.loop, data_dir, &p.service, &err);
-	if (r < 0) {
+	r = hfb_service_create(&p.loop, config->data_dir, &p.service, &err);
+	if (r < 0)
 		fprintf(stderr, "hfbus-control: %s\n", err.text);
+	else
+		r = serve_http(&p, config);
+	if (r < 0) {
 		stop(&p);
 	} else {
-		printf("hfbus-control ready: data=%s\n", data_dir);
+		address = hfb_service_http_address(p.service);
+		printf("hfbus-control ready: data=%s\n", config->data_dir);
+		if (address != NULL)
+			printf("hfbus-control: http://%s/ serves metrics and the API\n", address);
 		fflush(stdout);
 	}
 	uv_run(&p.loop, UV_RUN_DEFAULT);
@@ -86,25 +115,33 @@ serve(const char *data_dir)
 int
 main(int argc, char **argv)
 {
-	static const struct option options[] = {
+	static const struct option names[] = {
 		{ "data", required_argument, NULL, 'd' },
 		{ "config", required_argument, NULL, 'c' },
+		{ "http", required_argument, NULL, 'p' },
+		{ "http-token", required_argument, NULL, 't' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *data = NULL, *config = NULL;
+	static struct hfb_control_config config;
+	struct hfb_control_options options = { 0 };
 	struct hfb_err err;
-	char data_dir[4096];
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
 		switch (option) {
 		case 'd':
-			data = optarg;
+			options.data = optarg;
 			break;
 		case 'c':
-			config = optarg;
+			options.config = optarg;
+			break;
+		case 'p':
+			options.http = optarg;
+			break;
+		case 't':
+			options.http_token = optarg;
 			break;
 		case 'h':
 			fputs(help, stdout);
@@ -123,9 +160,9 @@ main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	if (hfb_control_data_dir(data, config, data_dir, &err) < 0) {
+	if (hfb_control_config_load(&options, &config, &err) < 0) {
 		fprintf(stderr, "hfbus-control: %s\n", err.text);
 		return 1;
 	}
-	return serve(data_dir);
+	return serve(&config);
 }

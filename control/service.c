@@ -15,11 +15,13 @@
 #include "bug.h"
 #include "kv.h"
 #include "broker.h"
+#include "http.h"
 #include "rates.h"
 #include "reconcile.h"
 #include "request.h"
 #include "server.h"
 #include "service_answers.h"
+#include "service_metrics.h"
 #include "topic_record.h"
 #include "uuid.h"
 
@@ -27,13 +29,16 @@
 #define SAMPLE_MS  1000u
 #define KEY_PREFIX "topic/"
 
+/* Who asks has a slot: first those of control.sock, then those of HTTP. */
+#define ASKERS_MAX (HFB_SERVER_CLIENTS_MAX + HFB_HTTP_CALLS_MAX)
+
 /* A trim is asked again after so long until it is done, so often at most. */
 #define TRIM_AGAIN_MS 10u
 #define TRIM_TRIES    1500u
 
 enum wait { WAIT_NONE, WAIT_PUT, WAIT_PASS, WAIT_TOPIC, WAIT_TRIM, WAIT_TRIM_AGAIN };
 
-/* What a client waits for; at most one a slot of the server. */
+/* What a client waits for; at most one a slot. */
 struct waiter {
 	struct hfb_service *service;
 	struct hfb_server_client client;
@@ -55,11 +60,12 @@ struct hfb_service {
 	struct hfb_broker *broker;
 	struct hfb_server *server;
 	struct hfb_rates *rates;
+	struct hfb_http *http; /* NULL: off */
 	uv_timer_t refresh;
 	uv_timer_t sample;     /* of rates */
 	uv_timer_t trim_again; /* runs while somebody is in WAIT_TRIM_AGAIN */
 	uint32_t unknown_logs; /* as hfbusd said last */
-	struct waiter waiters[HFB_SERVER_CLIENTS_MAX];
+	struct waiter waiters[ASKERS_MAX];
 };
 
 static void step(struct hfb_service *s);
@@ -76,10 +82,21 @@ static void __attribute__((format(printf, 1, 2))) note(const char *format, ...)
 }
 
 static void
+send_answer(struct hfb_service *s, struct hfb_server_client client, json_t *json)
+{
+	if (client.slot < HFB_SERVER_CLIENTS_MAX) {
+		hfb_server_answer(s->server, client, json);
+		return;
+	}
+	client.slot -= HFB_SERVER_CLIENTS_MAX;
+	hfb_http_answer(s->http, client, json);
+}
+
+static void
 answer(struct waiter *w, json_t *json)
 {
 	w->wait = WAIT_NONE;
-	hfb_server_answer(w->service->server, w->client, json);
+	send_answer(w->service, w->client, json);
 }
 
 static void
@@ -278,7 +295,7 @@ trim_again(uv_timer_t *timer)
 {
 	struct hfb_service *s = timer->data;
 
-	for (uint32_t i = 0; i < HFB_SERVER_CLIENTS_MAX; i++)
+	for (uint32_t i = 0; i < ASKERS_MAX; i++)
 		if (s->waiters[i].wait == WAIT_TRIM_AGAIN)
 			trim_ask(&s->waiters[i]);
 }
@@ -342,7 +359,8 @@ act(struct waiter *w)
 	}
 	switch (w->request.op) {
 	case HFB_REQUEST_STATUS:
-		answer(w, hfb_answer_status(s->reconcile, s->broker, s->data_dir, s->unknown_logs));
+		answer(w, hfb_answer_status(s->reconcile, s->broker, s->data_dir, s->unknown_logs,
+					    hfb_service_http_address(s)));
 		break;
 	case HFB_REQUEST_TOPIC_LIST:
 		answer(w, hfb_answer_list(s->reconcile, s->broker, w->request.after));
@@ -390,7 +408,7 @@ requested(void *arg, struct hfb_server_client client, const char *bytes, size_t 
 	/* The former client of the slot may have left while its answer was awaited. */
 	if (w->wait != WAIT_NONE && w->wait != WAIT_PASS) {
 		hfb_err_set(&err, -EAGAIN, "hfbus-control is busy, ask again");
-		hfb_server_answer(s->server, client, hfb_answer_error(&err));
+		send_answer(s, client, hfb_answer_error(&err));
 		return;
 	}
 	w->service = s;
@@ -411,6 +429,56 @@ requested(void *arg, struct hfb_server_client client, const char *bytes, size_t 
 		act(w);
 	}
 	step(s);
+}
+
+/* HTTP ----------------------------------------------------------------------- */
+
+static void
+http_requested(void *arg, struct hfb_server_client client, const char *bytes, size_t size)
+{
+	client.slot += HFB_SERVER_CLIENTS_MAX;
+	requested(arg, client, bytes, size);
+}
+
+static char *
+http_metrics(void *arg, size_t *ret_size)
+{
+	struct hfb_service *s = arg;
+
+	return hfb_service_metrics(s->reconcile, s->broker, s->http, ".", ret_size);
+}
+
+static bool
+http_ready(void *arg, char *ret_why, size_t size)
+{
+	struct hfb_service *s = arg;
+
+	if (!hfb_broker_is_up(s->broker))
+		snprintf(ret_why, size, "hfbusd does not run on %.200s", s->data_dir);
+	else if (hfb_reconcile_passes(s->reconcile) == 0)
+		snprintf(ret_why, size, "hfbusd's topics are being read");
+	else
+		return true;
+	return false;
+}
+
+int
+hfb_service_http_start(struct hfb_service *s, const struct hfb_http_config *config,
+		       struct hfb_err *err)
+{
+	static const struct hfb_http_source source = {
+		.request = http_requested,
+		.metrics = http_metrics,
+		.ready = http_ready,
+	};
+
+	return hfb_http_create(s->refresh.loop, config, &source, s, &s->http, err);
+}
+
+const char *
+hfb_service_http_address(const struct hfb_service *s)
+{
+	return s->http != NULL ? hfb_http_address(s->http) : NULL;
 }
 
 /* hfbusd refused what the store says already: the store gets its former value back. */
@@ -464,7 +532,7 @@ check_waiters(struct hfb_service *s)
 {
 	bool up = hfb_broker_is_up(s->broker), more = false;
 
-	for (uint32_t i = 0; i < HFB_SERVER_CLIENTS_MAX; i++) {
+	for (uint32_t i = 0; i < ASKERS_MAX; i++) {
 		struct waiter *w = &s->waiters[i];
 
 		if (w->wait != WAIT_PUT)
@@ -472,7 +540,7 @@ check_waiters(struct hfb_service *s)
 		check_put(w);
 		more |= w->wait == WAIT_NONE;
 	}
-	for (uint32_t i = 0; i < HFB_SERVER_CLIENTS_MAX; i++) {
+	for (uint32_t i = 0; i < ASKERS_MAX; i++) {
 		struct waiter *w = &s->waiters[i];
 
 		if (w->wait != WAIT_PASS)
@@ -715,6 +783,7 @@ hfb_service_close(struct hfb_service *s)
 {
 	s->closing = true;
 	hfb_server_destroy(s->server);
+	hfb_http_destroy(s->http);
 	hfb_broker_destroy(s->broker);
 	uv_close((uv_handle_t *)&s->refresh, NULL);
 	uv_close((uv_handle_t *)&s->sample, NULL);

@@ -20,6 +20,7 @@
 #include <uv.h>
 
 #include "err.h"
+#include "http.h"
 
 struct hfb_service;
 
@@ -31,6 +32,13 @@ struct hfb_service;
  */
 int hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **ret_service,
 		       struct hfb_err *err);
+
+/** Take requests over HTTP too, and serve metrics. Returns as hfb_http_create(). */
+int hfb_service_http_start(struct hfb_service *service, const struct hfb_http_config *config,
+			   struct hfb_err *err);
+
+/* As it was bound; NULL: HTTP is off. Lent. */
+const char *hfb_service_http_address(const struct hfb_service *service);
 
 /** Close everything; run the loop until it is empty, then hfb_service_free(). */
 void hfb_service_close(struct hfb_service *service);

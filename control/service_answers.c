@@ -63,7 +63,7 @@ hfb_answer_trim(const char *name, uint32_t partition, const struct hfb_ipc_trim_
 
 json_t *
 hfb_answer_status(const struct hfb_reconcile *r, const struct hfb_broker *broker,
-		  const char *data_dir, uint32_t unknown_logs)
+		  const char *data_dir, uint32_t unknown_logs, const char *http_address)
 {
 	static const char *const states[] = {
 		[HFB_RECONCILE_AWAY] = "away",
@@ -87,6 +87,7 @@ hfb_answer_status(const struct hfb_reconcile *r, const struct hfb_broker *broker
 		pending += !e->has_theirs || e->theirs.version != e->ours.version;
 	}
 	json = with(json, "data", json_string(data_dir));
+	json = with(json, "http", http_address != NULL ? json_string(http_address) : json_null());
 	json = with(json, "running", json_boolean(hfb_broker_is_up(broker)));
 	json = with(json, "state", json_string(states[hfb_reconcile_state(r)]));
 	json = with(json, "topics", json_integer(topics));

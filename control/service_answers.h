@@ -15,7 +15,8 @@
 #include "reconcile.h"
 
 json_t *hfb_answer_status(const struct hfb_reconcile *r, const struct hfb_broker *broker,
-			  const char *data_dir, uint32_t unknown_logs);
+			  const char *data_dir, uint32_t unknown_logs,
+			  const char *http_address /* NULL: off */);
 json_t *hfb_answer_list(const struct hfb_reconcile *r, const struct hfb_broker *broker,
 			const char *after);
 json_t *hfb_answer_trim(const char *name, uint32_t partition,
