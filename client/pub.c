@@ -377,6 +377,11 @@ hfb_pub_open(struct hfb_bus *bus, const struct hfb_pub_config *config, struct hf
 	struct hfb_pub *pub;
 	int r;
 
+	if (!config->internal && strncmp(config->topic, HFB_TOPIC_INTERNAL_PREFIX,
+					 strlen(HFB_TOPIC_INTERNAL_PREFIX)) == 0)
+		return hfb_err_set(err, -EPERM,
+				   "topic %s is the bus's own: hfbus-control writes it",
+				   config->topic);
 	if (config->ack < -1 || config->ack >= HFB_STAGES)
 		return hfb_err_set(err, -EINVAL, "no stage %d, see --ack", config->ack);
 	r = hfb_connection_check(bus, hfb_now_ns(), err);

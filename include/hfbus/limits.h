@@ -46,6 +46,19 @@
 /* Native UDP: a frame in one unfragmented Ethernet packet. */
 #define HFB_UDP_PAYLOAD_MAX 1472u
 
+/* Consumer groups: what fits a message of hfbus-control's socket, and its memory. */
+#define HFB_GROUP_NAME_MAX	 200u  /* bytes, as a topic's name */
+#define HFB_GROUP_ID_MAX	 96u   /* bytes of a member's or an instance's name */
+#define HFB_GROUP_TOPICS_MAX	 64u   /* a member subscribes to */
+#define HFB_GROUP_PARTITIONS_MAX 4096u /* of all topics of a group */
+#define HFB_GROUP_MEMBERS_MAX	 256u
+#define HFB_GROUPS_MAX		 10000u
+#define HFB_GROUP_SESSION_MS_MIN 300u	  /* a few heartbeats */
+#define HFB_GROUP_SESSION_MS_MAX 1800000u /* as Kafka's */
+
+/* Topics whose name begins so are the bus's own. */
+#define HFB_TOPIC_INTERNAL_PREFIX "__"
+
 /* Default UDP port of poll core 0; core n listens on the n-th after it. */
 #define HFB_UDP_PORT_DEFAULT 7400u
 

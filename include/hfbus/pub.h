@@ -26,6 +26,7 @@
 #ifndef HFB_PUB_H
 #define HFB_PUB_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <hfbus/bus.h>
@@ -58,6 +59,7 @@ struct hfb_pub_config {
 	uint64_t first_sequence; /* with a producer_id: of the first event on each partition */
 	void (*acked)(void *arg, const struct hfb_acked *acked); /* from poll, send, flush */
 	void *arg;
+	bool internal; /* a topic of the bus's own ("__..."): refused without this */
 };
 
 struct hfb_pub_stats {
@@ -75,6 +77,7 @@ struct hfb_pub_stats {
  * Returns 0 and sets *@ret_pub, or leaves it alone and returns
  *   -ENOENT     no such topic
  *   -ERANGE     it has no such partition
+ *   -EPERM      the topic is the bus's own
  *   -EINVAL     a field of @config is outside the range written beside it
  *   -ETIMEDOUT  no answer
  *   -ENOTCONN   hfbusd is gone
