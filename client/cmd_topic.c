@@ -32,7 +32,7 @@ static void
 help(void)
 {
 	printf("Usage: hfbus topic create NAME... [OPTION]...\n"
-	       "       hfbus topic list [--json]\n"
+	       "       hfbus topic list [--internal] [--json]\n"
 	       "       hfbus topic describe NAME [--json]\n"
 	       "       hfbus topic alter NAME OPTION...\n"
 	       "       hfbus topic add-partitions NAME N\n"
@@ -53,6 +53,7 @@ help(void)
 	       "1d\n"
 	       "  --partition P        trim: of this partition\n"
 	       "  --before OFFSET      trim: drop the events before it; 'end': all\n"
+	       "  --internal           list the bus's own topics (\"__...\"), too\n"
 	       "  --json               print JSON\n"
 	       "  --data DIR           data folder of the bus\n"
 	       "  --help               this text\n\n"
@@ -350,7 +351,7 @@ struct topic_options {
 	json_t *trim;	   /* partition and before */
 	const char *count; /* of add-partitions */
 	const char *data;
-	bool json;
+	bool json, internal;
 };
 
 static int
@@ -446,7 +447,8 @@ list(struct control *c, const char *name, const struct topic_options *o)
 {
 	struct hfb_err err = { 0 };
 	json_t *answer =
-		ask_all(c, json_pack("{s:s}", "op", "topic.list"), "topics", "after", &err);
+		ask_all(c, json_pack("{s:s, s:b}", "op", "topic.list", "internal", o->internal),
+			"topics", "after", &err);
 
 	(void)name;
 	if (answer != NULL && o->json)
@@ -512,6 +514,7 @@ static const struct option options[] = {
 	{ "tombstone-time", required_argument, NULL, TOMBSTONE },
 	{ "partition", required_argument, NULL, PARTITION },
 	{ "before", required_argument, NULL, BEFORE },
+	{ "internal", no_argument, NULL, 'i' },
 	{ "json", no_argument, NULL, 'j' },
 	{ "data", required_argument, NULL, 'd' },
 	{ "help", no_argument, NULL, 'h' },
@@ -583,6 +586,9 @@ read_options(int argc, char **argv, struct topic_options *o)
 			return HFB_EXIT_OK + 1;
 		case 'j':
 			o->json = true;
+			break;
+		case 'i':
+			o->internal = true;
 			break;
 		case 'd':
 			o->data = optarg;

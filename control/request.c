@@ -26,7 +26,7 @@ static const struct op {
 	  { "partitions", "add_partitions", "commit", "retention_bytes", "retention_ns",
 	    "segment_bytes", "ring_bytes", "cleanup", "tombstone_ns", NULL } },
 	{ "topic.trim", HFB_REQUEST_TOPIC_TRIM, true, { "partition", "before", NULL } },
-	{ "topic.list", HFB_REQUEST_TOPIC_LIST, false, { "after", NULL } },
+	{ "topic.list", HFB_REQUEST_TOPIC_LIST, false, { "after", "internal", NULL } },
 	{ "topic.describe", HFB_REQUEST_TOPIC_DESCRIBE, true, { "first", NULL } },
 	{ "topic.delete", HFB_REQUEST_TOPIC_DELETE, true, { NULL } },
 };
@@ -208,6 +208,10 @@ parse_object(json_t *json, struct hfb_request *request, struct hfb_err *err)
 	json_object_foreach(json, key, value) if (!member_fits(op, key)) return hfb_err_set(
 		err, -EINVAL, "\"%.64s\" is not a member of %s", key, op->name);
 	request->op = op->op;
+	value = json_object_get(json, "internal");
+	if (value != NULL && !json_is_boolean(value))
+		return hfb_err_set(err, -EINVAL, "internal must be true or false");
+	request->internal = json_is_true(value);
 	r = parse_after(json, request, err);
 	if (r == 0)
 		r = parse_first(json, request, err);

@@ -6,6 +6,7 @@
  *	{"op":"topic.create","name":"quotes","partitions":4,"commit":"durable",
  *	 "retention_bytes":0,"retention_ns":0,"segment_bytes":0,"ring_bytes":0}
  *	{"op":"topic.list","after":""}		answer: topics, "next" when there are more
+ *	{"op":"topic.list","internal":true}	also the bus's own ("__...")
  *	{"op":"topic.describe","name":"quotes","first":0}	partitions, "next" likewise
  *	{"op":"topic.alter","name":"quotes","retention_ns":0}	what is named changes; "partitions"
  *			is how many there are to be, "add_partitions" how many more
@@ -20,6 +21,7 @@
 #ifndef HFB_REQUEST_H
 #define HFB_REQUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <jansson.h>
@@ -60,6 +62,7 @@ struct hfb_request {
 	uint32_t settings;	    /* alter: HFB_SET_* of topic that were named */
 	uint32_t add_partitions;    /* alter */
 	uint64_t before;	    /* trim: offset; all ones = all that is durable */
+	bool internal;		    /* list: also the bus's own */
 };
 
 /**

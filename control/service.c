@@ -17,6 +17,8 @@
 #include "broker.h"
 #include "http.h"
 #include "rates.h"
+#include "groups.h"
+#include "group_request.h"
 #include "reconcile.h"
 #include "request.h"
 #include "server.h"
@@ -28,6 +30,9 @@
 #define REFRESH_MS 5000u
 #define SAMPLE_MS  1000u
 #define KEY_PREFIX "topic/"
+/* Snapshots are far smaller and come far more often: retention never takes the last one. */
+#define OFFSETS_RETENTION_BYTES (256ull << 20)
+#define OFFSETS_SEGMENT_BYTES	(16ull << 20)
 
 /* Who asks has a slot: first those of control.sock, then those of HTTP. */
 #define ASKERS_MAX (HFB_SERVER_CLIENTS_MAX + HFB_HTTP_CALLS_MAX)
@@ -61,10 +66,12 @@ struct hfb_service {
 	struct hfb_server *server;
 	struct hfb_rates *rates;
 	struct hfb_http *http; /* NULL: off */
+	struct hfb_groups *groups;
 	uv_timer_t refresh;
 	uv_timer_t sample;     /* of rates */
 	uv_timer_t trim_again; /* runs while somebody is in WAIT_TRIM_AGAIN */
 	uint32_t unknown_logs; /* as hfbusd said last */
+	bool topics_changed;   /* groups are not told yet */
 	struct waiter waiters[ASKERS_MAX];
 };
 
@@ -157,6 +164,7 @@ store_changed(void *arg, const struct hfb_kv_item *item)
 	struct hfb_ipc_topic topic;
 	struct hfb_err err;
 
+	s->topics_changed = true;
 	if (item->value == NULL) {
 		hfb_reconcile_ours_removed(s->reconcile, item->key + strlen(KEY_PREFIX));
 		return;
@@ -351,6 +359,15 @@ act(struct waiter *w)
 	w->wait = WAIT_NONE;
 	if (w->request.op >= HFB_REQUEST_TOPIC_CREATE && w->request.op != HFB_REQUEST_TOPIC_LIST &&
 	    w->request.op != HFB_REQUEST_TOPIC_DESCRIBE) {
+		if (hfb_topic_record_internal(w->request.topic.name)) {
+			struct hfb_err err;
+
+			hfb_err_set(&err, -EPERM,
+				    "names that begin with " HFB_TOPIC_INTERNAL_PREFIX
+				    " are the bus's own");
+			refuse(w, &err);
+			return;
+		}
 		if (!hfb_broker_is_up(s->broker)) {
 			refuse_away(w);
 			return;
@@ -363,7 +380,8 @@ act(struct waiter *w)
 					    hfb_service_http_address(s)));
 		break;
 	case HFB_REQUEST_TOPIC_LIST:
-		answer(w, hfb_answer_list(s->reconcile, s->broker, w->request.after));
+		answer(w, hfb_answer_list(s->reconcile, s->broker, w->request.after,
+					  w->request.internal));
 		break;
 	case HFB_REQUEST_TOPIC_DESCRIBE:
 		describe(w);
@@ -398,6 +416,76 @@ needs_look(const struct hfb_service *s, const struct hfb_request *request)
 	return hfb_reconcile_find(s->reconcile, request->topic.name) == NULL;
 }
 
+/* Groups ------------------------------------------------------------------ */
+
+struct group_waiter {
+	struct hfb_service *service;
+	struct hfb_server_client client;
+};
+
+static void
+group_answered(void *arg, json_t *json)
+{
+	struct group_waiter *w = arg;
+
+	send_answer(w->service, w->client, json);
+	free(w);
+}
+
+/* Is it about groups or offsets? Those have a module, and waiters, of their own. */
+static bool
+group_requested(struct hfb_service *s, struct hfb_server_client client, const char *bytes,
+		size_t size)
+{
+	json_t *json = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, NULL);
+	const char *op = json_string_value(json_object_get(json, "op"));
+	struct group_waiter *w;
+
+	if (op == NULL || !hfb_group_request_takes(op)) {
+		json_decref(json);
+		return false;
+	}
+	w = malloc(sizeof(*w));
+	if (w == NULL) {
+		send_answer(s, client, NULL);
+	} else {
+		*w = (struct group_waiter){ s, client };
+		hfb_groups_request(s->groups, json, group_answered, w);
+	}
+	json_decref(json);
+	return true;
+}
+
+/* __offsets is made by ourselves, once hfbusd's topics are known. */
+static void
+internal_topics(struct hfb_service *s)
+{
+	const struct hfb_reconcile_entry *e;
+	struct hfb_ipc_topic topic = {
+		.name = HFB_OFFSETS_TOPIC,
+		.version = 1,
+		.partitions = 1,
+		.commit_stage = HFB_STAGE_DURABLE,
+		.retention_bytes = OFFSETS_RETENTION_BYTES,
+		.segment_bytes = OFFSETS_SEGMENT_BYTES,
+	};
+	struct timespec now;
+	struct hfb_err err;
+
+	if (hfb_reconcile_state(s->reconcile) != HFB_RECONCILE_SETTLED)
+		return;
+	e = hfb_reconcile_find(s->reconcile, HFB_OFFSETS_TOPIC);
+	if (e != NULL && (!e->has_ours || !hfb_topic_record_deleted(&e->ours)))
+		return;
+	if (e != NULL)
+		topic.version = e->ours.version + 1;
+	clock_gettime(CLOCK_REALTIME, &now);
+	hfb_uuid_random(&topic.uuid);
+	topic.created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	if (store_put(s, &topic, e != NULL ? e->revision : 0, &err) < 0)
+		note("topic " HFB_OFFSETS_TOPIC " cannot be made: %s", err.text);
+}
+
 static void
 requested(void *arg, struct hfb_server_client client, const char *bytes, size_t size)
 {
@@ -405,6 +493,8 @@ requested(void *arg, struct hfb_server_client client, const char *bytes, size_t 
 	struct waiter *w = &s->waiters[client.slot];
 	struct hfb_err err;
 
+	if (group_requested(s, client, bytes, size))
+		return;
 	/* The former client of the slot may have left while its answer was awaited. */
 	if (w->wait != WAIT_NONE && w->wait != WAIT_PASS) {
 		hfb_err_set(&err, -EAGAIN, "hfbus-control is busy, ask again");
@@ -636,7 +726,12 @@ step(struct hfb_service *s)
 		while (hfb_reconcile_next(s->reconcile, &action))
 			if (perform(s, &action) < 0)
 				hfb_reconcile_down(s->reconcile); /* the timer tries again */
+		internal_topics(s);
 	} while (check_waiters(s));
+	if (s->topics_changed) {
+		s->topics_changed = false;
+		hfb_groups_topics_changed(s->groups);
+	}
 }
 
 static void
@@ -661,6 +756,7 @@ broker_up(void *arg)
 
 	note("connected to hfbusd (pid %u)", hfb_broker_welcome(s->broker)->pid);
 	hfb_reconcile_up(s->reconcile);
+	hfb_groups_broker_changed(s->groups, true);
 	(void)hfb_broker_call(s->broker, HFB_IPC_NODE, NULL, 0, node_done, s);
 	step(s);
 }
@@ -673,6 +769,7 @@ broker_down(void *arg, const char *why)
 	note("%s; its topics are changed again when it is back", why);
 	hfb_rates_reset(s->rates);
 	hfb_reconcile_down(s->reconcile);
+	hfb_groups_broker_changed(s->groups, false);
 	step(s);
 }
 
@@ -735,6 +832,12 @@ open_store(struct hfb_service *s, struct hfb_err *err)
 	return r;
 }
 
+static void
+groups_note(const char *sentence)
+{
+	note("%s", sentence);
+}
+
 int
 hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **ret_service,
 		   struct hfb_err *err)
@@ -767,6 +870,17 @@ hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **r
 		r = open_store(s, err);
 	if (r == 0)
 		r = hfb_broker_create(loop, "hfbusd.sock", &broker_events, s, &s->broker, err);
+	if (r == 0) {
+		const struct hfb_groups_env env = {
+			.loop = loop,
+			.data_dir = s->data_dir,
+			.broker = s->broker,
+			.reconcile = s->reconcile,
+			.note = groups_note,
+		};
+
+		r = hfb_groups_create(&env, &s->groups, err);
+	}
 	if (r == 0)
 		r = hfb_server_create(loop, "control.sock", requested, s, &s->server, err);
 	if (r == 0)
@@ -784,6 +898,7 @@ hfb_service_close(struct hfb_service *s)
 	s->closing = true;
 	hfb_server_destroy(s->server);
 	hfb_http_destroy(s->http);
+	hfb_groups_close(s->groups);
 	hfb_broker_destroy(s->broker);
 	uv_close((uv_handle_t *)&s->refresh, NULL);
 	uv_close((uv_handle_t *)&s->sample, NULL);
@@ -795,6 +910,7 @@ hfb_service_free(struct hfb_service *s)
 {
 	if (s == NULL)
 		return;
+	hfb_groups_free(s->groups);
 	hfb_kv_close(s->kv);
 	hfb_reconcile_destroy(s->reconcile);
 	hfb_rates_destroy(s->rates);

@@ -102,7 +102,8 @@ hfb_answer_status(const struct hfb_reconcile *r, const struct hfb_broker *broker
 }
 
 json_t *
-hfb_answer_list(const struct hfb_reconcile *r, const struct hfb_broker *broker, const char *after)
+hfb_answer_list(const struct hfb_reconcile *r, const struct hfb_broker *broker, const char *after,
+		bool internal)
 {
 	json_t *topics = json_array();
 	json_t *json = with(hfb_answer_ok(), "running", json_boolean(hfb_broker_is_up(broker)));
@@ -111,7 +112,8 @@ hfb_answer_list(const struct hfb_reconcile *r, const struct hfb_broker *broker, 
 
 	for (e = hfb_reconcile_after(r, after); e != NULL;
 	     e = hfb_reconcile_after(r, e->has_ours ? e->ours.name : e->theirs.name)) {
-		if (!e->has_ours || hfb_topic_record_deleted(&e->ours))
+		if (!e->has_ours || hfb_topic_record_deleted(&e->ours) ||
+		    (!internal && hfb_topic_record_internal(e->ours.name)))
 			continue;
 		if (json_array_size(topics) == LIST_PAGE)
 			break;

@@ -18,7 +18,7 @@ json_t *hfb_answer_status(const struct hfb_reconcile *r, const struct hfb_broker
 			  const char *data_dir, uint32_t unknown_logs,
 			  const char *http_address /* NULL: off */);
 json_t *hfb_answer_list(const struct hfb_reconcile *r, const struct hfb_broker *broker,
-			const char *after);
+			const char *after, bool internal);
 json_t *hfb_answer_trim(const char *name, uint32_t partition,
 			const struct hfb_ipc_trim_answer *trim);
 json_t *hfb_answer_topic(const struct hfb_ipc_topic *topic);

@@ -100,6 +100,12 @@ size_class_check(const char *what, uint64_t bytes, uint64_t min, uint64_t max, s
 	return 0;
 }
 
+bool
+hfb_topic_record_internal(const char *name)
+{
+	return strncmp(name, HFB_TOPIC_INTERNAL_PREFIX, strlen(HFB_TOPIC_INTERNAL_PREFIX)) == 0;
+}
+
 int
 hfb_topic_record_check(const struct hfb_ipc_topic *t, struct hfb_err *err)
 {

@@ -19,6 +19,9 @@
 /** 0, or -EINVAL with the rule that @name breaks. */
 int hfb_topic_record_name_check(const char *name, struct hfb_err *err);
 
+/* One of the bus's own topics: "__offsets". */
+bool hfb_topic_record_internal(const char *name);
+
 /** Name and every limit of limits.h: 0, -EINVAL, or -EOPNOTSUPP for a mirrored stage. */
 int hfb_topic_record_check(const struct hfb_ipc_topic *topic, struct hfb_err *err);
 

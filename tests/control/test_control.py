@@ -227,7 +227,7 @@ class ControlTest(unittest.TestCase):
             self.start()
         client = self.client()
         self.settled(client)
-        ours = {t["name"]: t["version"] for t in client.ask("topic.list")["topics"]}
+        ours = {t["name"]: t["version"] for t in client.ask("topic.list", internal=True)["topics"]}
         theirs = {n: t["version"] for n, t in self.bus.topics.items()
                   if not t["flags"] & DELETED}
         self.assertEqual(ours, theirs)

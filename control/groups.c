@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "groups.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bug.h"
+#include "group_record.h"
+#include "groups_private.h"
+#include "request.h"
+#include "topic_record.h"
+#include "uuid.h"
+
+#define TICK_MS	       25u
+#define EVENT_BYTES    (32u * 1024u) /* commits of a group share an event up to here */
+#define LINGER_NS      5000000ull    /* between writes while commits come in crowds */
+#define LINGER_COMMITS 64u
+#define BATCH_COMMITS  16384u
+/* A snapshot after this much, and four times its own size: so start-up reads little. */
+#define SNAPSHOT_BYTES (8u * 1024u * 1024u)
+
+static void submit(struct hfb_groups *g);
+
+static uint64_t
+now_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t
+hfb_groups_now_ms(void)
+{
+	return now_ns(CLOCK_MONOTONIC) / 1000000u;
+}
+
+void
+hfb_groups_refuse(hfb_groups_fn *done, void *arg, int code, const char *format, ...)
+{
+	struct hfb_err err = { .code = code };
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(err.text, sizeof(err.text), format, args);
+	va_end(args);
+	done(arg, hfb_answer_error(&err));
+}
+
+/* Groups by name ------------------------------------------------------------ */
+
+static uint32_t
+entry_place(const struct hfb_groups *g, const char *name, bool *ret_found)
+{
+	uint32_t low = 0, high = g->entries_count;
+
+	*ret_found = false;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		int order = strcmp(hfb_group_name(g->entries[middle]->machine), name);
+
+		if (order == 0) {
+			*ret_found = true;
+			return middle;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+struct hfb_group_entry *
+hfb_groups_find(const struct hfb_groups *g, const char *name)
+{
+	bool found;
+	uint32_t at = entry_place(g, name, &found);
+
+	return found ? g->entries[at] : NULL;
+}
+
+bool
+hfb_groups_topic(const struct hfb_groups *g, const char *topic, uint32_t *ret_partitions,
+		 struct hfb_uuid *ret_uuid)
+{
+	const struct hfb_reconcile_entry *e = hfb_reconcile_find(g->env.reconcile, topic);
+
+	if (e == NULL || !e->has_ours || hfb_topic_record_deleted(&e->ours))
+		return false;
+	if (ret_partitions != NULL)
+		*ret_partitions = e->ours.partitions;
+	if (ret_uuid != NULL)
+		*ret_uuid = e->ours.uuid;
+	return true;
+}
+
+static uint32_t
+partitions_of(void *arg, const char *topic)
+{
+	uint32_t partitions;
+
+	return hfb_groups_topic(arg, topic, &partitions, NULL) ? partitions : 0;
+}
+
+static void
+entry_free(struct hfb_group_entry *e)
+{
+	hfb_group_destroy(e->machine);
+	hfb_offsets_fini(&e->offsets);
+	free(e->record);
+	free(e);
+}
+
+struct hfb_group_entry *
+hfb_groups_get(struct hfb_groups *g, const char *name)
+{
+	const struct hfb_group_env env = { .partitions = partitions_of, .arg = g };
+	struct hfb_group_entry **entries, *e;
+	bool found;
+	uint32_t at = entry_place(g, name, &found);
+
+	if (found)
+		return g->entries[at];
+	if (g->entries_count == HFB_GROUPS_MAX)
+		return NULL;
+	entries = realloc(g->entries, (g->entries_count + 1) * sizeof(*entries));
+	if (entries == NULL)
+		return NULL;
+	g->entries = entries;
+	e = calloc(1, sizeof(*e));
+	if (e == NULL || hfb_group_create(name, &env, &e->machine) < 0) {
+		free(e);
+		return NULL;
+	}
+	memmove(entries + at + 1, entries + at, (g->entries_count - at) * sizeof(*entries));
+	entries[at] = e;
+	g->entries_count++;
+	return e;
+}
+
+void
+hfb_groups_remove(struct hfb_groups *g, const char *name)
+{
+	bool found;
+	uint32_t at = entry_place(g, name, &found);
+
+	if (!found)
+		return;
+	entry_free(g->entries[at]);
+	g->entries_count--;
+	memmove(g->entries + at, g->entries + at + 1,
+		(g->entries_count - at) * sizeof(*g->entries));
+}
+
+/* The batch that is collected --------------------------------------------------- */
+
+/* An event for one more record of @group, with room for @bytes; NULL when memory is out. */
+static struct hfb_bytes *
+open_event(struct hfb_groups *g, const char *group, enum hfb_offset_record_kind kind, size_t bytes)
+{
+	struct hfb_offset_event *last;
+
+	if (g->open == NULL)
+		g->open = hfb_offset_batch_create();
+	if (g->open == NULL)
+		return NULL;
+	last = g->open->count > 0 ? &g->open->events[g->open->count - 1] : NULL;
+	if (kind != HFB_RECORD_COMMITS || last == NULL || strcmp(last->group, group) != 0 ||
+	    last->value.used >= EVENT_BYTES ||
+	    ((struct hfb_offset_record_head *)(void *)last->value.at)->kind != kind) {
+		last = hfb_offset_batch_event(g->open, group);
+		if (last == NULL)
+			return NULL;
+		hfb_offset_record_begin(&last->value, kind, now_ns(CLOCK_REALTIME));
+	}
+	if (!last->value.failed && hfb_bytes_reserve(&last->value, bytes) == 0)
+		return &last->value;
+	if (last->value.used <= sizeof(struct hfb_offset_record_head)) {
+		hfb_bytes_fini(&last->value);
+		g->open->count--;
+	}
+	return NULL;
+}
+
+bool
+hfb_groups_wait(struct hfb_groups *g, hfb_groups_fn *done, void *arg, json_t *answer)
+{
+	struct hfb_waiting *w = malloc(sizeof(*w));
+
+	if (w == NULL) {
+		json_decref(answer);
+		return false;
+	}
+	*w = (struct hfb_waiting){ NULL, done, arg, answer };
+	*g->open_end = w;
+	g->open_end = &w->next;
+	return true;
+}
+
+int
+hfb_groups_write_commits(struct hfb_groups *g, struct hfb_group_entry *e,
+			 const struct hfb_topic_commit *commits, uint32_t count, bool force)
+{
+	struct hfb_commit *fresh = malloc((count + 1) * sizeof(*fresh));
+	struct hfb_bytes *value;
+	int r = fresh != NULL ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0, n, end; i < count && r == 0; i = end) {
+		struct hfb_uuid uuid;
+
+		for (end = i + 1; end < count && commits[end].topic == commits[i].topic; end++)
+			;
+		if (!hfb_groups_topic(g, commits[i].topic, NULL, &uuid)) {
+			r = -ENOENT;
+			break;
+		}
+		value = open_event(g, hfb_group_name(e->machine), HFB_RECORD_COMMITS,
+				   (end - i) * sizeof(*fresh) + HFB_TOPIC_NAME_MAX + 32u);
+		if (value == NULL) {
+			r = -ENOMEM;
+			break;
+		}
+		n = 0;
+		for (uint32_t k = i; k < end && r >= 0; k++) {
+			r = hfb_offsets_want(&e->offsets, commits[k].topic, &uuid,
+					     &commits[k].commit, force);
+			if (r > 0)
+				fresh[n++] = commits[k].commit;
+		}
+		r = r < 0 ? r : 0;
+		if (n > 0)
+			hfb_offset_record_topic(value, commits[i].topic, &uuid, fresh, n);
+		g->open_commits += n;
+		g->stats.commits += end - i;
+	}
+	free(fresh);
+	return r;
+}
+
+int
+hfb_groups_write_deletion(struct hfb_groups *g, struct hfb_group_entry *e)
+{
+	if (open_event(g, hfb_group_name(e->machine), HFB_RECORD_GROUP_DELETED, 0) == NULL)
+		return -ENOMEM;
+	e->deleting = true;
+	return 0;
+}
+
+/* A machine was told something: has it a generation to store? */
+void
+hfb_groups_after(struct hfb_groups *g, struct hfb_group_entry *e)
+{
+	struct hfb_bytes *value = NULL;
+	char *text;
+	json_t *json;
+
+	if (!hfb_group_wants_store(e->machine))
+		return;
+	json = hfb_group_record_to_json(e->machine);
+	text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	if (text != NULL)
+		value = open_event(g, hfb_group_name(e->machine), HFB_RECORD_GROUP, strlen(text));
+	if (value != NULL) {
+		hfb_bytes_add(value, text, strlen(text));
+		g->urgent = true;
+	} else {
+		hfb_group_stored(e->machine, false, hfb_groups_now_ms()); /* at the next tick */
+	}
+	free(text);
+}
+
+/* Snapshots --------------------------------------------------------------------- */
+
+static bool
+snapshot_add(struct hfb_offset_batch *batch, const char *group, enum hfb_offset_record_kind kind,
+	     const char *text, const struct hfb_offsets_topic *topic)
+{
+	struct hfb_offset_event *event = hfb_offset_batch_event(batch, group);
+
+	if (event == NULL)
+		return false;
+	hfb_offset_record_begin(&event->value, kind, now_ns(CLOCK_REALTIME));
+	if (text != NULL)
+		hfb_bytes_add(&event->value, text, strlen(text));
+	if (topic != NULL)
+		hfb_offsets_encode(topic, &event->value);
+	return !event->value.failed;
+}
+
+/* Writes the whole state. Only when nothing is being written. */
+static void
+snapshot(struct hfb_groups *g)
+{
+	struct hfb_offset_batch *batch = hfb_offset_batch_create();
+	bool ok = batch != NULL && snapshot_add(batch, "", HFB_RECORD_SNAPSHOT_BEGIN, NULL, NULL);
+
+	for (uint32_t i = 0; i < g->entries_count && ok; i++) {
+		const struct hfb_group_entry *e = g->entries[i];
+		const char *name = hfb_group_name(e->machine);
+
+		if (e->record != NULL)
+			ok = snapshot_add(batch, name, HFB_RECORD_GROUP, e->record, NULL);
+		for (uint32_t t = 0; t < e->offsets.topics_count && ok; t++)
+			ok = snapshot_add(batch, name, HFB_RECORD_COMMITS, NULL,
+					  &e->offsets.topics[t]);
+	}
+	if (!ok || !snapshot_add(batch, "", HFB_RECORD_SNAPSHOT_END, NULL, NULL)) {
+		hfb_offset_batch_destroy(batch); /* the next time, then */
+		return;
+	}
+	batch->snapshot = true;
+	g->writing = true;
+	g->stats.snapshots++;
+	hfb_offset_log_write(g->log, batch);
+}
+
+static uint64_t
+state_bytes(const struct hfb_groups *g)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < g->entries_count; i++) {
+		const struct hfb_group_entry *e = g->entries[i];
+
+		bytes += e->record != NULL ? strlen(e->record) : 0;
+		for (uint32_t t = 0; t < e->offsets.topics_count; t++)
+			bytes += e->offsets.topics[t].partitions_count * sizeof(struct hfb_commit);
+	}
+	return bytes;
+}
+
+static bool
+snapshot_due(struct hfb_groups *g)
+{
+	struct hfb_offset_log_stats stats;
+
+	hfb_offset_log_stats_get(g->log, &stats);
+	return stats.bytes_since_snapshot >= SNAPSHOT_BYTES &&
+	       stats.bytes_since_snapshot >= 4 * state_bytes(g);
+}
+
+/* Writing ----------------------------------------------------------------------- */
+
+static void
+lingered(uv_timer_t *timer)
+{
+	submit(timer->data);
+}
+
+/* Commits come in crowds: then a write waits for more of them. */
+static bool
+lingers(struct hfb_groups *g)
+{
+	uint64_t since = now_ns(CLOCK_MONOTONIC) - g->last_write_ns;
+
+	if (g->urgent || g->last_commits < LINGER_COMMITS || g->open_commits >= BATCH_COMMITS ||
+	    since >= LINGER_NS)
+		return false;
+	if (!uv_is_active((uv_handle_t *)&g->linger))
+		uv_timer_start(&g->linger, lingered, (LINGER_NS - since) / 1000000u + 1, 0);
+	return true;
+}
+
+static void
+answer_all(struct hfb_waiting *w)
+{
+	while (w != NULL) {
+		struct hfb_waiting *next = w->next;
+
+		w->done(w->arg, w->answer);
+		free(w);
+		w = next;
+	}
+}
+
+static struct hfb_waiting *
+take_waiting(struct hfb_groups *g)
+{
+	struct hfb_waiting *w = g->open_waiting;
+
+	g->open_waiting = NULL;
+	g->open_end = &g->open_waiting;
+	return w;
+}
+
+/* Begins the next write, if there is something and nothing is under way. */
+static void
+submit(struct hfb_groups *g)
+{
+	if (!g->ready || g->writing || g->closing)
+		return;
+	if (snapshot_due(g)) {
+		snapshot(g);
+		if (g->writing)
+			return;
+	}
+	if (g->open == NULL || g->open->count == 0) {
+		answer_all(take_waiting(g)); /* what they asked for is durable already */
+		return;
+	}
+	if (lingers(g))
+		return;
+	uv_timer_stop(&g->linger);
+	g->last_commits = g->open_commits;
+	g->last_write_ns = now_ns(CLOCK_MONOTONIC);
+	g->open->arg = take_waiting(g);
+	g->writing = true;
+	g->urgent = false;
+	g->open_commits = 0;
+	hfb_offset_log_write(g->log, g->open);
+	g->open = NULL;
+}
+
+static void
+after_io(uv_check_t *check)
+{
+	submit(check->data);
+}
+
+/* What records say ----------------------------------------------------------------- */
+
+static void
+apply_commits(struct hfb_groups *g, struct hfb_group_entry *e,
+	      const struct hfb_offset_record *record)
+{
+	struct hfb_commit_topic topic;
+	size_t at = 0;
+	int r;
+
+	while ((r = hfb_offset_record_topic_next(record, &at, &topic)) > 0)
+		if (hfb_offsets_apply(&e->offsets, &topic, record->head.time_ns) < 0)
+			g->env.note("out of memory for committed offsets");
+	if (r < 0)
+		g->env.note("a record of " HFB_OFFSETS_TOPIC " is damaged: left out");
+}
+
+/* True: the record is of a group that is there. */
+static struct hfb_group_entry *
+apply(struct hfb_groups *g, const struct hfb_offset_record *record, const char *group)
+{
+	struct hfb_group_entry *e;
+	char *text;
+
+	if (record->head.kind > HFB_RECORD_GROUP_DELETED || group[0] == '\0')
+		return NULL;
+	if (record->head.kind == HFB_RECORD_GROUP_DELETED) {
+		hfb_groups_remove(g, group);
+		return NULL;
+	}
+	e = hfb_groups_get(g, group);
+	if (e == NULL) {
+		g->env.note("no room for another consumer group");
+		return NULL;
+	}
+	if (record->head.kind == HFB_RECORD_COMMITS) {
+		apply_commits(g, e, record);
+		return e;
+	}
+	text = strndup((const char *)record->body, record->body_size);
+	if (text != NULL) {
+		free(e->record);
+		e->record = text;
+	}
+	return e;
+}
+
+static void
+loaded(void *arg, const struct hfb_offset_record *record, const char *group)
+{
+	(void)apply(arg, record, group);
+}
+
+/* Deleted topics, and those made anew: what was committed there is of no more use. */
+static void
+forget_topics(struct hfb_groups *g)
+{
+	for (uint32_t i = 0; i < g->entries_count; i++) {
+		struct hfb_offsets *o = &g->entries[i]->offsets;
+
+		for (uint32_t t = o->topics_count; t-- > 0;) {
+			const struct hfb_reconcile_entry *e =
+				hfb_reconcile_find(g->env.reconcile, o->topics[t].name);
+
+			if (e != NULL && e->has_ours &&
+			    (hfb_topic_record_deleted(&e->ours) ||
+			     !hfb_uuid_equal(&e->ours.uuid, &o->topics[t].uuid)))
+				hfb_offsets_forget(o, o->topics[t].name);
+		}
+	}
+}
+
+static void
+ready(void *arg)
+{
+	struct hfb_groups *g = arg;
+	struct hfb_err err;
+
+	g->ready = true;
+	for (uint32_t i = 0; i < g->entries_count; i++) {
+		struct hfb_group_entry *e = g->entries[i];
+		const struct hfb_group_env env = { .partitions = partitions_of, .arg = g };
+		struct hfb_group *fresh;
+
+		if (e->record == NULL)
+			continue;
+		if (hfb_group_record_restore(e->machine, e->record, strlen(e->record),
+					     hfb_groups_now_ms(), &err) == 0)
+			continue;
+		g->env.note(err.text);
+		if (hfb_group_create(hfb_group_name(e->machine), &env, &fresh) == 0) {
+			hfb_group_destroy(e->machine);
+			e->machine = fresh;
+		}
+	}
+	for (uint32_t i = 0; i < g->entries_count; i++)
+		hfb_groups_after(g, g->entries[i]);
+	forget_topics(g);
+	hfb_groups_run_deferred(g);
+	submit(g);
+}
+
+static void
+written(void *arg, struct hfb_offset_batch *batch)
+{
+	struct hfb_groups *g = arg;
+
+	g->writing = false;
+	for (uint32_t i = 0; i < batch->count && !batch->snapshot; i++) {
+		const struct hfb_offset_event *event = &batch->events[i];
+		struct hfb_offset_record record;
+		struct hfb_group_entry *e;
+		int r = hfb_offset_record_decode(event->value.at, event->value.used, &record);
+
+		hfb_assert(r == 0);
+		e = apply(g, &record, event->group);
+		if (e != NULL && record.head.kind == HFB_RECORD_GROUP) {
+			g->stats.rebalances++;
+			hfb_group_stored(e->machine, true, hfb_groups_now_ms());
+			hfb_groups_after(g, e);
+		}
+	}
+	answer_all(batch->arg);
+	hfb_offset_batch_destroy(batch);
+	submit(g);
+}
+
+static void
+log_note(void *arg, const char *sentence)
+{
+	((struct hfb_groups *)arg)->env.note(sentence);
+}
+
+static const struct hfb_offset_log_events log_events = { loaded, ready, written, log_note };
+
+/* Time and the world --------------------------------------------------------------- */
+
+static void
+tick(uv_timer_t *timer)
+{
+	struct hfb_groups *g = timer->data;
+	uint64_t now = hfb_groups_now_ms();
+
+	for (uint32_t i = 0; i < g->entries_count && g->ready; i++) {
+		struct hfb_group *machine = g->entries[i]->machine;
+
+		if (hfb_group_deadline_ms(machine) <= now) {
+			uint32_t before = hfb_group_members_count(machine);
+
+			hfb_group_tick(machine, now);
+			g->stats.expired += before - hfb_group_members_count(machine);
+		}
+		hfb_groups_after(g, g->entries[i]);
+	}
+	hfb_groups_run_deferred(g);
+	submit(g);
+}
+
+void
+hfb_groups_topics_changed(struct hfb_groups *g)
+{
+	if (!g->ready)
+		return;
+	forget_topics(g);
+	for (uint32_t i = 0; i < g->entries_count; i++) {
+		hfb_group_topics_changed(g->entries[i]->machine, hfb_groups_now_ms());
+		hfb_groups_after(g, g->entries[i]);
+	}
+	hfb_group_ends_reset(g->ends);
+	submit(g);
+}
+
+void
+hfb_groups_broker_changed(struct hfb_groups *g, bool up)
+{
+	(void)up;
+	hfb_group_ends_reset(g->ends);
+}
+
+static void
+ends_settled(void *arg)
+{
+	struct hfb_groups *g = arg;
+
+	g->settled = true; /* those who wait are answered at the next tick */
+}
+
+/* Life ------------------------------------------------------------------------------ */
+
+int
+hfb_groups_create(const struct hfb_groups_env *env, struct hfb_groups **ret_groups,
+		  struct hfb_err *err)
+{
+	struct hfb_groups *g = calloc(1, sizeof(*g));
+	int r;
+
+	if (g == NULL)
+		return hfb_err_set(err, -ENOMEM, "out of memory");
+	g->env = *env;
+	g->open_end = &g->open_waiting;
+	uv_timer_init(env->loop, &g->tick);
+	uv_timer_init(env->loop, &g->linger);
+	uv_check_init(env->loop, &g->after_io);
+	g->tick.data = g->linger.data = g->after_io.data = g;
+	r = hfb_group_ends_create(env->broker, ends_settled, g, &g->ends);
+	if (r < 0)
+		hfb_err_set(err, r, "out of memory");
+	else
+		r = hfb_offset_log_create(env->loop, env->data_dir, &log_events, g, &g->log, err);
+	if (r == 0) {
+		uv_timer_start(&g->tick, tick, TICK_MS, TICK_MS);
+		uv_check_start(&g->after_io, after_io);
+	}
+	*ret_groups = g; /* half made, it is closed the same way */
+	return r;
+}
+
+void
+hfb_groups_close(struct hfb_groups *g)
+{
+	if (g == NULL)
+		return;
+	g->closing = true;
+	uv_close((uv_handle_t *)&g->tick, NULL);
+	uv_close((uv_handle_t *)&g->linger, NULL);
+	uv_close((uv_handle_t *)&g->after_io, NULL);
+	hfb_offset_log_destroy(g->log);
+}
+
+static void
+waiting_free(struct hfb_waiting *w)
+{
+	while (w != NULL) {
+		struct hfb_waiting *next = w->next;
+
+		json_decref(w->answer);
+		free(w);
+		w = next;
+	}
+}
+
+void
+hfb_groups_free(struct hfb_groups *g)
+{
+	if (g == NULL)
+		return;
+	waiting_free(take_waiting(g));
+	hfb_offset_batch_destroy(g->open);
+	hfb_groups_drop_deferred(g);
+	for (uint32_t i = 0; i < g->entries_count; i++)
+		entry_free(g->entries[i]);
+	free(g->entries);
+	hfb_group_ends_destroy(g->ends);
+	free(g);
+}
+
+void
+hfb_groups_stats_get(struct hfb_groups *g, struct hfb_groups_stats *ret_stats)
+{
+	*ret_stats = g->stats;
+	ret_stats->ready = g->ready;
+	hfb_offset_log_stats_get(g->log, &ret_stats->log);
+}
