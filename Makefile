@@ -26,8 +26,9 @@ demo: all
 test: setup
 	@python3 tests/support/run-tests.py --build $(BUILD) --lanes $(LANES)
 
+# BENCH='--only 1,4 --runs 5': see BENCH=--help
 bench: all
-	@meson test -C $(BUILD) --benchmark --no-rebuild --verbose --num-processes 1
+	@PYTHONDONTWRITEBYTECODE=1 python3 bench/suite/suite.py --build $(BUILD) $(BENCH)
 
 format:
 	git ls-files -z -- "*.c" "*.h" | xargs -0 clang-format -i
@@ -49,7 +50,8 @@ help:
 	@echo 'make            build the programs into $(BUILD)/ (installs missing Debian packages when root)'
 	@echo 'make demo       a feed with losses through the bus and back, checked; see README.md'
 	@echo 'make test       all tests, in four builds; LANES=normal for the quick one'
-	@echo 'make bench      measure; nothing else should run meanwhile'
+	@echo 'make bench      measure every budget beside the raw limit of this machine, 40 minutes; nothing'
+	@echo '                else should run meanwhile. BENCH="--only 1,4 --quick" for a part, BENCH=--help'
 	@echo 'make lint       clang-tidy and clang-format; fails on findings'
 	@echo 'make format     let clang-format settle the layout of all C files'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))'

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+budgets.py - what is measured: a case is a way of using the bus beside the raw limit of it,
+a figure is one value of both with the ratio it must reach.
+
+A case's once() does the raw limit and the bus in turn and puts what both printed into the dict
+it is given; each figure takes its values from there. Whatever fails raises runner.Failed, which
+becomes the case's error for that run; what was measured before it is kept.
+"""
+import subprocess
+import time
+
+from runner import Failed, MemoryWatch
+
+
+def metric(name):
+    """Takes a scenario's metric, one repetition."""
+    def take(result):
+        try:
+            return result['metrics'][name]['median']
+        except KeyError:
+            raise Failed(f'{result.get("scenario", "a scenario")} gave no {name}') from None
+    return take
+
+
+def of(which, name):
+    """Takes a metric of what one of a run's scenarios gave."""
+    def take(results):
+        if which not in results:
+            raise Failed('not measured')
+        return metric(name)(results[which])
+    return take
+
+
+class Figure:
+    """
+    target: of the ratio hfbus to raw, or with absolute=True of the value itself; a callable
+    gets (hfbus, raw). better: 'lower' or 'higher' tells which side of it is met.
+    """
+
+    def __init__(self, name, unit, better, target, hfbus, raw=None, absolute=False, note=None):
+        self.metric, self.unit, self.better = name, unit, better
+        self.target, self.absolute, self.note = target, absolute, note
+        self.hfbus_of, self.raw_of = hfbus, raw
+
+    def judge(self, hfbus, raw):
+        """(ratio or None, target, met)"""
+        ratio = hfbus / raw if raw else None
+        target = self.target(hfbus, raw) if callable(self.target) else self.target
+        judged = hfbus if self.absolute else ratio
+        if judged is None:
+            return ratio, target, False
+        return ratio, target, judged <= target if self.better == 'lower' else judged >= target
+
+
+def latency(figures, raw='latency', hfbus='ack'):
+    """Figures of a percentile each: (percentile, target)."""
+    return [Figure(p, 'us', 'lower', target, of('hfbus', f'{hfbus}.{p}'), of('raw', f'{raw}.{p}'))
+            for p, target in figures]
+
+
+def throughput(target, name='rate', unit='events/s'):
+    return [Figure(name, unit, 'higher', target, of('hfbus', 'rate'), of('raw', 'rate'))]
+
+
+class Case:
+    """
+    seconds: of measuring in each half of a run. curves: (label, which result, which latency)
+    for the report. raw, hfbus: arguments of hfbus-bench, for limit and against a bus.
+    """
+
+    def __init__(self, budget, name, figures, raw=None, hfbus=None, seconds=5, warmup=1,
+                 transport='memif', raw_cpus=2, disk=False, curves=(), idle='busy'):
+        self.budget, self.name, self.figures = budget, name, figures
+        self.raw, self.hfbus = raw, hfbus
+        self.seconds, self.warmup = seconds, warmup
+        self.transport, self.raw_cpus, self.disk = transport, raw_cpus, disk
+        self.curves, self.idle = curves, idle
+
+    def estimate(self):
+        """Seconds that a run takes, about."""
+        return 2 * (self.seconds + self.warmup) + 6
+
+    def prepare(self, runner):
+        """Before the first run."""
+
+    def once(self, runner, results):
+        if self.raw:
+            results['raw'] = runner.limit(self.raw, self.seconds, self.warmup, self.disk,
+                                          self.raw_cpus)
+        with runner.bus(idle=self.idle) as bus:
+            results['hfbus'] = bus.scenario(self.hfbus, self.seconds, self.warmup, self.transport)
+            results['stages'] = bus.latency()
+
+
+class Sustained(Case):
+    """Durable, for long: bytes of log, and the memory that the bus takes meanwhile."""
+
+    def once(self, runner, results):
+        results['raw'] = runner.limit(self.raw, min(self.seconds, 10), self.warmup, True, 1)
+        with runner.bus(idle=self.idle) as bus:
+            before = bus.counters()
+            with MemoryWatch(bus.hfbusd_pid()) as memory:
+                results['hfbus'] = bus.scenario(self.hfbus, self.seconds, self.warmup)
+            after = bus.counters()
+            results['stages'] = bus.latency()
+        events, size = (after.get(n, 0) - before.get(n, 0)
+                        for n in ('append_events_total', 'append_bytes_total'))
+        if events == 0:
+            raise Failed('the bus counted no event')
+        results['log'] = {'bytes_per_event': size / events, 'memory_growth': memory.growth()}
+
+    def estimate(self):
+        return self.seconds + min(self.seconds, 10) + 2 * self.warmup + 15
+
+
+class Half(Case):
+    """
+    At half of the maximal rate, which is found first, against an echo paced at the same
+    datagram rate.
+    """
+    batch = 16
+
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        self.rate = None
+
+    def prepare(self, runner):
+        with runner.bus(idle=self.idle) as bus:
+            found = bus.scenario(['publish', '--size', '64', '--batch', str(self.batch)],
+                                 min(self.seconds, 5), self.warmup)
+        self.rate = metric('rate')(found) / 2
+
+    def once(self, runner, results):
+        results['raw'] = runner.limit([*self.raw, '--rate', f'{self.rate / self.batch:.0f}'],
+                                      self.seconds, self.warmup)
+        # what the machine itself did in the same run: both suffer from it
+        results['stalls'] = runner.limit(['stalls'], min(self.seconds, 10), 0)
+        with runner.bus(idle=self.idle) as bus:
+            results['hfbus'] = bus.scenario([*self.hfbus, '--rate', f'{self.rate:.0f}', '--batch',
+                                             str(self.batch)], self.seconds, self.warmup)
+            results['stages'] = bus.latency()
+
+    def estimate(self):
+        return 2 * (self.seconds + self.warmup) + min(self.seconds, 10) + 7
+
+
+class TwoBuses(Case):
+    """The same scenario in two ways; the first is the limit of the second."""
+
+    def __init__(self, *args, partitions=None, topics=0, **more):
+        super().__init__(*args, **more)
+        self.partitions, self.topics = partitions, topics
+
+    def estimate(self):
+        return 2 * (self.seconds + self.warmup) + 8 + (self.topics / 20 if self.topics else 0)
+
+    def _idle_topics(self, bus):
+        """Topics that were written once and lie there since."""
+        waiting = []
+        for n in range(self.topics):
+            name = f'idle-{n}'
+            bus.hfbus('topic', 'create', name)
+            waiting.append(name)
+        # published in a few processes at a time
+        for at in range(0, len(waiting), 8):
+            children = [bus.runner.spawn([bus.runner.program('hfbus'), 'publish', name],
+                                         env=bus.env, stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.DEVNULL)
+                        for name in waiting[at:at + 8]]
+            for child in children:
+                child.wait()
+                bus.runner.children.remove(child)
+
+    def once(self, runner, results):
+        args = self.hfbus
+        with runner.bus(idle=self.idle) as bus:
+            results['raw'] = bus.scenario(args, self.seconds, self.warmup)
+        with runner.bus(idle=self.idle) as bus:
+            if self.topics:
+                self._idle_topics(bus)
+            more = ['--partitions', str(self.partitions)] if self.partitions else []
+            results['hfbus'] = bus.scenario([*args, *more], self.seconds, self.warmup)
+
+
+def rate_name(rate):
+    return f'{rate // 10**6} M' if rate >= 10**6 else f'{rate // 1000} k'
+
+
+def budgets(quick=False):
+    """All cases, in order. quick: the same in small, for function and not for figures."""
+    cases = []
+    echo = [('ack', 'hfbus', 'ack'), ('raw echo', 'raw', 'latency')]
+    cases.append(Case(
+        1, 'ack received, memif, 64 B, one in flight', latency([('p50', 1.5), ('p99', 2.5)]),
+        raw=['memif-echo', '--size', '64'],
+        hfbus=['echo', '--size', '64', '--inflight', '1', '--ack', 'received'], curves=echo))
+    for budget, batch, target in ((2, 1, 0.5), (3, 16, 0.45)):
+        cases.append(Case(
+            budget, f'memif, {batch} × 64 B a datagram, acked received', throughput(target),
+            raw=['memif-append', '--size', '64', '--batch', str(batch)],
+            hfbus=['publish', '--size', '64', '--batch', str(batch), '--ack', 'received']))
+    cases.append(Sustained(
+        4, 'memif, 16 × 100 B, acked durable, 8 GB of retention', [
+            Figure('log bytes', 'GB/s', 'higher', 0.85,
+                   lambda r: of('hfbus', 'rate')(r) * r['log']['bytes_per_event'] / 1e9,
+                   of('raw', 'bytes')),
+            Figure('rate', 'events/s', 'higher', lambda hfbus, raw: 15e6 * min(1, raw / 24.2e6),
+                   of('hfbus', 'rate'), of('raw', 'rate'),
+                   absolute=True,
+                   note='15 M events/s where the raw limit is 3 GB/s, in proportion below'),
+            Figure('memory growth', 'MiB', 'lower', 16,
+                   lambda r: r['log']['memory_growth'] / 2**20, absolute=True,
+                   note='resident memory of hfbusd, from the middle of the run to its end'),
+        ], raw=['append-disk', '--size', '100', '--batch', '16', '--file-size',
+                '256MiB' if quick else '4GiB'],
+        hfbus=['publish', '--size', '100', '--batch', '16', '--ack', 'durable'],
+        seconds=30, warmup=5))
+    for rate, batch in ((10**4, 1), (10**5, 1), (10**6, 16), (5 * 10**6, 16)):
+        cases.append(Case(
+            5, f'ack durable at {rate_name(rate)} events/s, 100 B',
+            latency([('p50', 1.25), ('p99', 1.25)]),
+            raw=['group-commit', '--size', '100', '--batch', str(batch), '--rate', str(rate)],
+            hfbus=['echo', '--size', '100', '--batch', str(batch), '--rate', str(rate), '--ack',
+                   'durable'],
+            raw_cpus=1, disk=True,
+            curves=[('ack', 'hfbus', 'ack'), ('raw group commit', 'raw', 'latency')]))
+    for partitions, target in ((100, 2), (1000, 4)):
+        count = partitions // 20 if quick else partitions
+        cases.append(Case(
+            5, f'ack durable at 1 M events/s over {partitions} partitions, 100 B',
+            latency([('p50', target)]),
+            raw=['group-commit', '--size', '100', '--batch', '16', '--rate', '1000000'],
+            hfbus=['echo', '--size', '100', '--batch', '16', '--rate', '1000000', '--ack',
+                   'durable', '--partitions', str(count)],
+            raw_cpus=1, disk=True,
+            curves=[('ack', 'hfbus', 'ack'), ('raw group commit', 'raw', 'latency')]))
+    for batch in (1, 16):
+        cases.append(Case(
+            6, f'shared memory to a local reader, 64 B, by {batch}', throughput(0.7),
+            raw=['shm-relay', '--size', '64', '--batch', str(batch)],
+            hfbus=['fanout', '--size', '64', '--batch', str(batch), '--ack', 'received'],
+            transport='shm'))
+    for rate in (10**5, 10**6):
+        cases.append(Case(
+            6, f'shared memory, one way at {rate_name(rate)} events/s',
+            latency([('p50', 1.5)], hfbus='one-way'),
+            raw=['shm-relay', '--size', '64', '--rate', str(rate)],
+            hfbus=['fanout', '--size', '64', '--rate', str(rate), '--ack', 'received'],
+            transport='shm', curves=[('one way', 'hfbus', 'one-way'),
+                                     ('raw relay', 'raw', 'latency')]))
+    cases.append(Case(
+        7, 'local reader of old data from files', [
+            Figure('bytes', 'GB/s', 'higher', 0.8, of('hfbus', 'bytes'),
+                   of('raw', 'bytes'))],
+        raw=['read', '--file-size', '256MiB' if quick else '4GiB'], hfbus=['consume'],
+        transport='shm', raw_cpus=1, disk=True))
+    cases.append(Case(
+        7, 'a publisher at half its maximum beside that reader', [
+            Figure('publisher', 'events/s', 'higher', 0.9,
+                   of('hfbus', 'publisher.with'),
+                   of('hfbus', 'publisher.alone'))],
+        hfbus=['mixed'], transport='shm'))
+    cases.append(Half(
+        8, 'ack received at half of the maximal rate, memif, 16 × 64 B',
+        latency([('p99.9', 2)]), raw=['memif-echo', '--size', '64'],
+        hfbus=['echo', '--size', '64', '--ack', 'received'], seconds=60, curves=echo))
+    cases.append(TwoBuses(
+        9, 'eight partitions on a core beside one', throughput(0.9),
+        hfbus=['publish', '--size', '64', '--batch', '16', '--ack', 'received'], partitions=8))
+    cases.append(TwoBuses(
+        9, 'a thousand idle topics beside none', throughput(0.9),
+        hfbus=['publish', '--size', '64', '--batch', '16', '--ack', 'received'],
+        topics=20 if quick else 1000))
+    cases.append(Case(
+        10, 'idle, adaptive', [
+            Figure('CPU', '%', 'lower', 5, of('hfbus', 'cpu'), absolute=True),
+            Figure('first event', 'us', 'lower', 400, of('hfbus', 'first.p50'),
+                   absolute=True)],
+        hfbus=['idle'], transport='shm', idle='adaptive'))
+    return cases
+
+
+# The machine's limits that no budget names; shown beside the others.
+MACHINE = [
+    ('memif, one way, 64 B', ['memif-rate', '--size', '64'], False, 2, 'datagrams', 'datagrams/s'),
+    ('shared memory, one hop, 64 B', ['shm-hop', '--size', '64'], False, 2, 'rate', 'events/s'),
+    ('shared memory, one hop, 64 B by 16', ['shm-hop', '--size', '64', '--batch', '16'], False, 2,
+     'rate', 'events/s'),
+    ('synced overwrite, 4 KiB', ['overwrite', '--write-size', '4KiB'], True, 1, 'latency.p50',
+     'us'),
+    ('kernel UDP echo', ['kernel-udp-echo', '--size', '64'], False, 2, 'latency.p50', 'us'),
+    ('kernel TCP echo', ['kernel-tcp-echo', '--size', '64'], False, 2, 'latency.p50', 'us'),
+    ('stalls: time lost, CPU {bus}', ['stalls'], False, 2, 'cpu{bus}.lost', '%'),
+]
