@@ -12,6 +12,7 @@
  *	       -> one ACK frame a session and turn, entries as many as there are
  */
 #include "bug.h"
+#include "clock.h"
 #include "session.h"
 
 #define ENTRIES_MAX                                                                                \
@@ -188,28 +189,56 @@ fifo_halve(struct hfb_binding *b)
 {
 	for (uint32_t i = 0; i < HFB_BINDING_FIFO / 2; i++) {
 		uint32_t from = (b->fifo_head + 2 * i + 1) % HFB_BINDING_FIFO;
+		uint32_t before = (b->fifo_head + 2 * i) % HFB_BINDING_FIFO;
+		uint32_t to = (b->fifo_head + i) % HFB_BINDING_FIFO;
 
 		/* entries move towards the head, so none is overwritten before it moved */
-		b->fifo[(b->fifo_head + i) % HFB_BINDING_FIFO] = b->fifo[from];
+		b->fifo[to] = b->fifo[from];
+		b->fifo_times[to].events =
+			b->fifo_times[before].events + b->fifo_times[from].events;
+		b->fifo_times[to].ticks = b->fifo_times[before].ticks;
 	}
 	b->fifo_count = HFB_BINDING_FIFO / 2;
+	/* What comes is joined alike: entries of one turn would leave half of all that is
+	 * in flight in the oldest entry. */
+	b->fifo_stride = (uint16_t)(2 * b->fifo_stride + 1);
+}
+
+/* Where the next entry of the fifo goes. */
+static uint32_t
+fifo_next(struct hfb_core *core, struct hfb_binding *b)
+{
+	uint32_t newest = (b->fifo_head + b->fifo_count - 1u) % HFB_BINDING_FIFO;
+
+	if (b->fifo_count != 0) {
+		/* what one turn appends becomes durable together, or nearly */
+		if (b->turn == core->turn)
+			return newest;
+		if (b->fifo_turns < b->fifo_stride) {
+			b->turn = core->turn;
+			b->fifo_turns++;
+			return newest;
+		}
+	}
+	if (b->fifo_count < HFB_BINDING_FIFO / 4)
+		b->fifo_stride /= 2;
+	if (b->fifo_count == HFB_BINDING_FIFO)
+		fifo_halve(b);
+	newest = (b->fifo_head + b->fifo_count++) % HFB_BINDING_FIFO;
+	b->turn = core->turn;
+	b->fifo_turns = 0;
+	b->fifo_times[newest].ticks = hfb_stage_ticks(core->times.turn_tsc);
+	b->fifo_times[newest].events = 0;
+	return newest;
 }
 
 static void
-fifo_push(struct hfb_core *core, struct hfb_binding *b, uint64_t position, uint64_t sequence)
+fifo_push(struct hfb_core *core, struct hfb_binding *b, uint64_t position, uint64_t sequence,
+	  uint32_t events)
 {
-	uint32_t at;
+	uint32_t at = fifo_next(core, b);
 
-	/* what one turn appends becomes durable together, or nearly */
-	if (b->fifo_count != 0 && b->turn == core->turn) {
-		at = (b->fifo_head + b->fifo_count - 1u) % HFB_BINDING_FIFO;
-	} else {
-		if (b->fifo_count == HFB_BINDING_FIFO)
-			fifo_halve(b);
-		at = (b->fifo_head + b->fifo_count) % HFB_BINDING_FIFO;
-		b->fifo_count++;
-		b->turn = core->turn;
-	}
+	b->fifo_times[at].events += events;
 	b->fifo[at].position = position;
 	b->fifo[at].sequence = sequence;
 	binding_wait(b);
@@ -217,11 +246,13 @@ fifo_push(struct hfb_core *core, struct hfb_binding *b, uint64_t position, uint6
 
 void
 hfb_binding_appended(struct hfb_core *core, struct hfb_binding *b, uint64_t position,
-		     uint64_t sequence)
+		     uint64_t sequence, uint32_t events)
 {
 	b->sequence[0] = sequence;
 	b->code = HFB_WIRE_OK;
-	fifo_push(core, b, position, sequence);
+	if (b->ack_stage == HFB_STAGE_RECEIVED)
+		core->acked.received_events += events;
+	fifo_push(core, b, position, sequence, events);
 }
 
 void
@@ -284,6 +315,43 @@ hfb_ack_credit(const struct hfb_partition *partition)
 	return room > 0x7fffffffu ? 0x7fffffffu : (uint32_t)room;
 }
 
+/* Events that came at @ticks are acked durable this turn. */
+static void
+acked_note(struct hfb_core *core, uint32_t ticks, uint32_t events)
+{
+	struct hfb_ack_times *a = &core->acked;
+
+	if (events == 0)
+		return;
+	/* bindings of one turn follow each other: the disk took them together */
+	if (a->count > 0 && a->durable[a->count - 1].ticks == ticks) {
+		a->durable[a->count - 1].events += events;
+		return;
+	}
+	if (a->count == HFB_ACK_TIMES)
+		hfb_ack_times_record(core);
+	a->durable[a->count].ticks = ticks;
+	a->durable[a->count].events = events;
+	a->count++;
+}
+
+void
+hfb_ack_times_record(struct hfb_core *core)
+{
+	struct hfb_ack_times *a = &core->acked;
+	uint64_t now = hfb_clock_tsc();
+
+	if (a->received_events != 0)
+		hfb_stage_time_record(&core->times, HFB_STAGE_TIME_ACKED,
+				      now - core->times.turn_tsc, a->received_events);
+	for (uint32_t i = 0; i < a->count; i++)
+		hfb_stage_time_record(&core->times, HFB_STAGE_TIME_ACKED,
+				      hfb_stage_ticks_since(a->durable[i].ticks, now),
+				      a->durable[i].events);
+	a->received_events = 0;
+	a->count = 0;
+}
+
 static void
 binding_advanced(struct hfb_core *core, struct hfb_binding *b, uint64_t durable)
 {
@@ -291,6 +359,9 @@ binding_advanced(struct hfb_core *core, struct hfb_binding *b, uint64_t durable)
 
 	while (b->fifo_count != 0 && b->fifo[b->fifo_head].position <= durable) {
 		b->sequence[1] = b->fifo[b->fifo_head].sequence;
+		if (b->ack_stage == HFB_STAGE_DURABLE)
+			acked_note(core, b->fifo_times[b->fifo_head].ticks,
+				   b->fifo_times[b->fifo_head].events);
 		b->fifo_head = (b->fifo_head + 1u) % HFB_BINDING_FIFO;
 		b->fifo_count--;
 		moved = true;
@@ -425,7 +496,7 @@ binding_entry(struct hfb_core *core, struct hfb_binding *b, struct hfb_wire_ack 
 			b->fifo_count = 0;
 			b->sequence[1] = b->sequence[0];
 		} else {
-			fifo_push(core, b, received, b->sequence[0]);
+			fifo_push(core, b, received, b->sequence[0], 0);
 		}
 	}
 	memset(ack, 0, sizeof(*ack));

@@ -149,6 +149,8 @@ log_advanced(void *arg, struct hfb_log *log)
 	struct hfb_core *core = arg;
 	struct hfb_partition *partition = hfb_log_user(log);
 
+	if (partition->subs_head != NULL)
+		hfb_push_committed(core, partition);
 	if (partition->dirty)
 		return;
 	partition->dirty = true;
@@ -192,6 +194,7 @@ hfb_core_turn(struct hfb_core *core)
 	uint32_t work = 0;
 
 	core->now_tsc = from;
+	core->times.turn_tsc = from;
 	core->now_ns = hfb_clock_now_ns();
 
 	work += commands_poll(core);
@@ -202,6 +205,8 @@ hfb_core_turn(struct hfb_core *core)
 	work += hfb_writer_poll(core->writer, core->now_ns);
 	work += hfb_session_poll(core);
 	work += hfb_tx_flush(core);
+	if (core->acked.received_events != 0 || core->acked.count != 0)
+		hfb_ack_times_record(core);
 	if (core->handed_to != 0)
 		handed_wake(core);
 	if (core->detaching != NULL)
@@ -305,6 +310,10 @@ hfb_core_create(struct hfb_node *node, uint16_t id, struct hfb_core **ret_core, 
 	r = queues_take(core, err);
 	if (r < 0)
 		goto fail;
+	r = hfb_stage_times_init(&core->times, node->counters, labels, err);
+	if (r < 0)
+		goto fail;
+	writer.times = &core->times;
 	writer.arg = core;
 	r = hfb_writer_create(node->store, &writer, &core->writer, err);
 	if (r < 0)

@@ -30,11 +30,14 @@
 #include "err.h"
 #include "log.h"
 #include "spsc.h"
+#include "stage_times.h"
 #include "stats.h"
 #include "writer.h"
 
 #define HFB_CORE_COMMANDS_MAX 1024u  /* on the way to a core at once */
 #define HFB_CORE_LOGS_MAX     16384u /* partitions of one core */
+
+#define HFB_COMMIT_MARKS 32u /* power of two */
 
 struct hfb_node; /* node.h: config, catalogue, partition table, cores */
 struct hfb_core;
@@ -57,7 +60,13 @@ struct hfb_partition {
 	void *acks_head;	  /* ack.c: producers that wait for a stage or for credit */
 	void *subs_head;	  /* push.c: subscriptions */
 	uint32_t producers_count; /* ack.c: those on acks_head, who share the room */
-	bool dirty;		  /* log advanced since acks were last sent */
+	uint32_t commits_at;	  /* push.c: number of the next mark */
+	struct {
+		uint32_t words;	     /* position / 8 */
+		uint32_t offset;     /* its low half */
+		uint32_t ticks;	     /* hfb_stage_ticks() */
+	} commits[HFB_COMMIT_MARKS]; /* push.c: when `committed` moved, while there are readers */
+	bool dirty;		     /* log advanced since acks were last sent */
 	bool detaching;
 	struct hfb_partition *dirty_next;
 	/* main's: health.c has said this much */
@@ -89,6 +98,20 @@ struct hfb_queue {
 	uint64_t *stats; /* HFB_QUEUE_STAT_* of stats.h, in the counters file */
 };
 
+/*
+ * What acks of this turn are about, for its histogram: recorded once the port has them.
+ * Events acked `received` all came this turn; those acked `durable` came earlier.
+ */
+#define HFB_ACK_TIMES 64u
+struct hfb_ack_times {
+	uint64_t received_events;
+	uint32_t count;
+	struct {
+		uint32_t ticks; /* hfb_stage_ticks() */
+		uint32_t events;
+	} durable[HFB_ACK_TIMES];
+};
+
 struct hfb_core {
 	uint16_t id;
 	uint16_t queues_count;
@@ -115,8 +138,10 @@ struct hfb_core {
 	int wake_fd;		     /* eventfd: commands, local clients */
 	uint32_t sleeping;	     /* 1 while it may sleep; others then write wake_fd */
 	uint32_t partitions_count;   /* attached here */
-	uint64_t *writer_stats;	     /* copy of the writer's, in the counters file */
-	bool ports_live;	     /* HFB_COMMAND_PORTS was there */
+	struct hfb_stage_times times;
+	struct hfb_ack_times acked;
+	uint64_t *writer_stats; /* copy of the writer's, in the counters file */
+	bool ports_live;	/* HFB_COMMAND_PORTS was there */
 	bool stop;
 };
 
@@ -143,6 +168,7 @@ struct hfb_mbuf_private {
 	uint16_t feed_line; /* feed.h */
 	uint16_t reserved;
 	uint32_t handle;
+	uint32_t ticks;	  /* hfb_stage_ticks() of from_core's turn */
 	uint64_t session; /* validated by from_core */
 	struct hfb_packet packet;
 };
@@ -223,9 +249,13 @@ void hfb_feed_bind(struct hfb_core *core, uint32_t feed, struct hfb_partition *p
 /* HFB_COMMAND_DETACH, on the owner: append nothing to it from now on, let it go. */
 void hfb_feed_partition_detach(struct hfb_core *core, struct hfb_partition *partition);
 
+/* ack.c: acks noted this turn have been given to their ports. */
+void hfb_ack_times_record(struct hfb_core *core);
 /* session.c */
 void hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet);
 uint32_t hfb_session_poll(struct hfb_core *core); /* acks, pushes, idle sessions */
+/* push.c: @partition's committed position may have moved, and it has readers. */
+void hfb_push_committed(struct hfb_core *core, struct hfb_partition *partition);
 /* Main thread, while the core does not run: make and free core->sessions. */
 int hfb_sessions_create(struct hfb_core *core, struct hfb_err *err);
 void hfb_sessions_destroy(struct hfb_core *core); /* accepts a core without */

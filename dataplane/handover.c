@@ -28,6 +28,7 @@ hfb_handover(struct hfb_core *core, uint16_t to_core, uint16_t kind,
 	private->feed_line = feed_line;
 	private->reserved = 0;
 	private->handle = handle;
+	private->ticks = hfb_stage_ticks(core->times.turn_tsc);
 	private->session = session;
 	private->packet = *packet;
 	if (hfb_spsc_push(core->out[to_core], &object, 1) == 0) {
@@ -64,6 +65,28 @@ handed(struct hfb_core *core, struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
+/* How long they were on the way: those of one turn of the other core at once. */
+static void
+handed_times(struct hfb_core *core, void *const *mbufs, uint32_t n)
+{
+	uint32_t ticks = hfb_mbuf_private(mbufs[0])->ticks, same = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t next = hfb_mbuf_private(mbufs[i])->ticks;
+
+		if (next != ticks) {
+			hfb_stage_time_record(&core->times, HFB_STAGE_TIME_HANDED,
+					      hfb_stage_ticks_since(ticks, core->times.turn_tsc),
+					      same);
+			ticks = next;
+			same = 0;
+		}
+		same++;
+	}
+	hfb_stage_time_record(&core->times, HFB_STAGE_TIME_HANDED,
+			      hfb_stage_ticks_since(ticks, core->times.turn_tsc), same);
+}
+
 /* At most one burst from each core a turn. */
 uint32_t
 hfb_handover_poll(struct hfb_core *core)
@@ -77,6 +100,8 @@ hfb_handover_poll(struct hfb_core *core)
 		if (core->in[i] == NULL)
 			continue;
 		n = hfb_spsc_pop(core->in[i], mbufs, HFB_BURST_MAX);
+		if (n > 0)
+			handed_times(core, mbufs, n);
 		for (uint32_t j = 0; j < n; j++)
 			handed(core, mbufs[j]);
 		work += n;

@@ -312,7 +312,8 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 		hfb_binding_epoch(binding, head.producer_epoch);
 	binding->ack_stage = head.flags & HFB_PRODUCE_ACK_STAGE;
 	binding->used_ns = core->now_ns;
-	hfb_binding_appended(core, binding, appended.end_position, head.base_sequence + head.count);
+	hfb_binding_appended(core, binding, appended.end_position, head.base_sequence + head.count,
+			     head.count);
 	if ((head.flags & HFB_PRODUCE_WANT_OFFSET) != 0)
 		offset_answer(core, session, binding, appended.base_offset);
 	else if (binding->ack_stage == HFB_STAGE_RECEIVED)

@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 
+#include "clock.h"
 #include "session.h"
 
 _Static_assert(sizeof(struct hfb_frame_data) == 48, "fixed by the protocol");
@@ -99,6 +100,16 @@ subscription_find(struct hfb_session *session, const struct hfb_partition *parti
 	return NULL;
 }
 
+static void
+commit_mark(struct hfb_partition *partition, uint32_t words, uint64_t tsc)
+{
+	uint32_t at = partition->commits_at++ & (HFB_COMMIT_MARKS - 1);
+
+	partition->commits[at].words = words;
+	partition->commits[at].offset = (uint32_t)partition->positions->committed.offset;
+	partition->commits[at].ticks = hfb_stage_ticks(tsc);
+}
+
 static struct hfb_subscription *
 subscription_make(struct hfb_core *core, struct hfb_session *session,
 		  struct hfb_partition *partition)
@@ -116,8 +127,14 @@ subscription_make(struct hfb_core *core, struct hfb_session *session,
 	sub->session_next = session->subscriptions;
 	session->subscriptions = sub;
 	sub->partition_next = head;
-	if (head != NULL)
+	if (head != NULL) {
 		head->partition_prev = sub;
+	} else {
+		/* nobody kept the marks: what is committed already counts from here */
+		partition->commits_at = 0;
+		commit_mark(partition, (uint32_t)(hfb_log_committed(partition->log) / 8),
+			    core->times.turn_tsc);
+	}
 	partition->subs_head = sub;
 	s->subscriptions_count++;
 	core->stats[HFB_STAT_SUBSCRIPTIONS] = s->subscriptions_count;
@@ -468,6 +485,42 @@ file_bytes(struct hfb_core *core, struct hfb_subscription *sub, const uint8_t **
 	return RUN_WAIT;
 }
 
+void
+hfb_push_committed(struct hfb_core *core, struct hfb_partition *partition)
+{
+	uint32_t last = (partition->commits_at - 1) & (HFB_COMMIT_MARKS - 1);
+	uint32_t words = (uint32_t)(hfb_log_committed(partition->log) / 8);
+
+	if (partition->commits[last].words != words)
+		commit_mark(partition, words,
+			    partition->commit_stage == HFB_STAGE_RECEIVED
+				    ? core->times.published_tsc
+				    : core->times.reaped_tsc);
+}
+
+/* A reader was sent what is between @from and @to: how long after it was committed? */
+static void
+pushed_times(struct hfb_core *core, const struct hfb_partition *partition, uint64_t from,
+	     uint64_t to)
+{
+	uint64_t now = hfb_clock_tsc();
+
+	/* newest first; what is older than the marks is a reader that catches up */
+	for (uint32_t n = 1; n < HFB_COMMIT_MARKS && n < partition->commits_at; n++) {
+		uint32_t i = (partition->commits_at - n) & (HFB_COMMIT_MARKS - 1);
+		uint32_t before = (i - 1) & (HFB_COMMIT_MARKS - 1);
+		uint32_t words = partition->commits[i].words;
+
+		if ((int32_t)(words - (uint32_t)(from / 8)) <= 0)
+			return;
+		if ((int32_t)(words - (uint32_t)(to / 8)) <= 0)
+			hfb_stage_time_record(
+				&core->times, HFB_STAGE_TIME_PUSHED,
+				hfb_stage_ticks_since(partition->commits[i].ticks, now),
+				partition->commits[i].offset - partition->commits[before].offset);
+	}
+}
+
 static enum run_end
 subscription_run(struct hfb_core *core, struct hfb_subscription *sub, uint32_t frames_max,
 		 uint32_t *sent)
@@ -515,6 +568,7 @@ hfb_push_poll(struct hfb_core *core)
 	while (visits-- != 0 && s->active != NULL && sent < HFB_PUSH_FRAMES_TURN) {
 		struct hfb_subscription *sub = s->active;
 		uint32_t run = HFB_PUSH_FRAMES_TURN - sent, before = sent;
+		uint64_t from = sub->position;
 		enum run_end end;
 
 		s->active = sub->active_next;
@@ -524,6 +578,7 @@ hfb_push_poll(struct hfb_core *core)
 		if (end == RUN_GONE)
 			continue;
 		if (sent != before) {
+			pushed_times(core, sub->partition, from, sub->position);
 			sub->heartbeat_ns = HFB_HEARTBEAT_FIRST_NS;
 			sub->heartbeat_at_ns = core->now_ns + sub->heartbeat_ns;
 		}

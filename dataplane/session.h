@@ -102,6 +102,8 @@ struct hfb_binding {
 	bool starved;	   /* told of too little credit for a batch */
 	bool resync;	   /* sequence[0] came from the log, not from an append here */
 	uint8_t fifo_head, fifo_count;
+	uint16_t fifo_stride;  /* turns to an entry of the fifo, less one */
+	uint16_t fifo_turns;   /* in the newest one */
 	uint32_t credit_bytes; /* as last told */
 	uint32_t next_free;
 	struct hfb_binding *pending_next;
@@ -112,6 +114,10 @@ struct hfb_binding {
 		uint64_t position; /* when the disk is past it ... */
 		uint64_t sequence; /* ... all below this one is durable */
 	} fifo[HFB_BINDING_FIFO];
+	struct {
+		uint32_t ticks;	 /* of the oldest turn that appended to this entry */
+		uint32_t events; /* appended */
+	} fifo_times[HFB_BINDING_FIFO];
 };
 
 /* An answer that no binding holds: a refusal before there is one, or a base offset. */
@@ -217,9 +223,9 @@ struct hfb_binding *hfb_binding_find(struct hfb_core *core, struct hfb_session *
 struct hfb_binding *hfb_binding_make(struct hfb_core *core, struct hfb_session *session,
 				     uint64_t producer_id, struct hfb_partition *partition);
 void hfb_binding_free(struct hfb_core *core, struct hfb_binding *binding);
-/* An append ended at @position and takes the producer to @sequence. */
+/* An append of @events ended at @position and takes the producer to @sequence. */
 void hfb_binding_appended(struct hfb_core *core, struct hfb_binding *binding, uint64_t position,
-			  uint64_t sequence);
+			  uint64_t sequence, uint32_t events);
 /* The producer came back with another epoch. */
 void hfb_binding_epoch(struct hfb_binding *binding, uint16_t producer_epoch);
 /* The log has all below @expected already; say which of it is durable. */

@@ -32,6 +32,7 @@
 #include "recover.h"
 #include "ring.h"
 #include "segment.h"
+#include "stage_marks.h"
 
 struct hfb_io;
 
@@ -71,6 +72,7 @@ struct hfb_write {
 	int fd, file_slot, buffer_slot;
 	enum hfb_write_state state;
 	bool dsync, retried;
+	uint64_t tsc; /* when it was formed */
 };
 
 /* What a checkpoint needs from the core. Memory is the helper's. */
@@ -171,6 +173,7 @@ struct hfb_log {
 	struct hfb_plan plans[HFB_PLANS];
 	struct hfb_write writes[HFB_WRITES_MAX];
 	struct hfb_boundary marks[HFB_MARKS];
+	struct hfb_stage_marks stage_marks;
 
 	/* Core and helper. */
 	uint32_t asks __attribute__((aligned(64))); /* HFB_ASK_* */

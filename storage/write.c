@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "bug.h"
+#include "clock.h"
 #include "store_private.h"
 #include "writer_private.h"
 
@@ -91,6 +92,8 @@ durable_to(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary m
 		__atomic_store_n(&p->committed.position, mark.position, __ATOMIC_RELEASE);
 	}
 	log->advanced = true;
+	if (writer->times != NULL)
+		hfb_stage_marks_durable(&log->stage_marks, mark.position, writer->times);
 	plans_pop(writer, log);
 	hfb_log_limit_update(log);
 }
@@ -249,6 +252,10 @@ hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 		log->submitted_mark = hfb_log_marks_take(log, end, log->submitted_mark);
 		w->mark = log->submitted_mark;
 		log->submitted = end;
+		if (writer->times != NULL) {
+			w->tsc = hfb_clock_tsc();
+			hfb_stage_marks_submitted(&log->stage_marks, end, w->tsc, writer->times);
+		}
 		log->writes_count++;
 		formed++;
 		if (!write_submit(writer, w))
@@ -280,6 +287,9 @@ hfb_write_done(struct hfb_writer *writer, struct hfb_write *w, int32_t result)
 	}
 	if (result < 0)
 		hfb_write_fail(writer, log, result);
+	else if (writer->times != NULL)
+		hfb_stage_time_record(writer->times, HFB_STAGE_TIME_WRITE,
+				      writer->times->reaped_tsc - w->tsc, 1);
 	w->state = HFB_WRITE_DONE;
 	writes_pop(log);
 	if (!log->group && !log->failed) {
@@ -339,6 +349,8 @@ hfb_write_flush_start(struct hfb_writer *writer)
 	writer->in_flight++;
 	writer->flush_in_flight = true;
 	writer->stats.syncs++;
+	if (writer->times != NULL)
+		writer->flush_tsc = hfb_clock_tsc();
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		struct hfb_log *log = writer->active[i];
 
@@ -353,6 +365,9 @@ hfb_write_flush_done(struct hfb_writer *writer, int32_t result)
 {
 	writer->in_flight--;
 	writer->flush_in_flight = false;
+	if (result >= 0 && writer->times != NULL)
+		hfb_stage_time_record(writer->times, HFB_STAGE_TIME_FLUSH,
+				      writer->times->reaped_tsc - writer->flush_tsc, 1);
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		struct hfb_log *log = writer->active[i];
 

@@ -68,6 +68,7 @@ hfb_writer_create(struct hfb_store *store, const struct hfb_writer_config *confi
 	w->isolated = config->isolated;
 	w->advanced = config->advanced;
 	w->arg = config->arg;
+	w->times = config->times;
 	w->yield_tsc = hfb_clock_tsc_hz() / 1000000u * YIELD_NS / 1000u;
 	w->dedup_memory =
 		aligned_alloc(64, (hfb_dedup_pool_bytes(producers_max) + 63) & ~(size_t)63);
@@ -312,6 +313,18 @@ hfb_writer_settings(struct hfb_writer *writer, struct hfb_log *log,
 
 /* A turn. ---------------------------------------------------------------------------- */
 
+/* What the turn has appended to @log is about to be visible. */
+static inline void
+log_times_note(struct hfb_log *log, struct hfb_stage_times *times, uint64_t events)
+{
+	/* one reading of the clock for all logs of the turn */
+	if (times->published_tsc == 0)
+		times->published_tsc = hfb_clock_tsc();
+	hfb_stage_time_record(times, HFB_STAGE_TIME_APPENDED,
+			      times->published_tsc - times->turn_tsc, events);
+	hfb_stage_marks_add(&log->stage_marks, log->position, times->turn_tsc, events);
+}
+
 static uint32_t
 log_publish(struct hfb_log *log)
 {
@@ -322,6 +335,8 @@ log_publish(struct hfb_log *log)
 		return 0;
 	events = log->offset - p->received.offset;
 	hfb_log_marks_add(log);
+	if (log->writer->times != NULL && events > 0)
+		log_times_note(log, log->writer->times, events);
 	log->published = log->position;
 	__atomic_store_n(&p->received.offset, log->offset, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->received.position, log->position, __ATOMIC_RELEASE);
@@ -520,6 +535,8 @@ reap(struct hfb_writer *writer)
 	struct hfb_io_done done[REAP];
 	uint32_t n = hfb_env_io_reap(writer->io, done, REAP);
 
+	if (n > 0 && writer->times != NULL)
+		writer->times->reaped_tsc = hfb_clock_tsc();
 	for (uint32_t i = 0; i < n; i++) {
 		void *object = (void *)(uintptr_t)(done[i].user_data & ~(uint64_t)HFB_OP_MASK);
 
@@ -605,6 +622,8 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 	bool group;
 
 	writer->now_ns = now_ns;
+	if (writer->times != NULL)
+		writer->times->published_tsc = 0;
 	writer_enable(writer);
 	work = mail_poll(writer);
 	work += reap(writer);

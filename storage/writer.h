@@ -14,6 +14,7 @@
 
 #include "err.h"
 #include "log.h"
+#include "stage_times.h"
 
 struct hfb_store;
 struct hfb_writer;
@@ -23,6 +24,9 @@ struct hfb_writer_config {
 	uint32_t producers_max; /* dedup entries over all logs */
 	uint32_t queue_depth;	/* writes in flight, 0 = default */
 	bool isolated;		/* this core is isolated from the disk's interrupt: never yield */
+	/* where the time of events goes; its turn_tsc is the caller's to set before each poll,
+	 * lent until destroy; NULL = not recorded */
+	struct hfb_stage_times *times;
 	/* called at most once per log and poll when durable or committed moved */
 	void (*advanced)(void *arg, struct hfb_log *log);
 	void *arg;

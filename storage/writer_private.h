@@ -60,6 +60,8 @@ struct hfb_writer {
 	void *dedup_memory;
 	struct hfb_slots files, buffers;
 	struct hfb_writer_stats stats;
+	struct hfb_stage_times *times; /* NULL = not recorded */
+	uint64_t flush_tsc;	       /* when the flush in flight was submitted */
 	struct hfb_read_op reads[HFB_READS_MAX];
 	struct hfb_spsc *to_helper; /* struct hfb_log * */
 	struct hfb_spsc *from_helper;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "bug.h"
+#include "clock.h"
 #include "proto_rig.h"
 
 static struct rig *current;
@@ -282,8 +283,16 @@ rig_open(struct rig *rig)
 	memset(rig->node->secret, 0x5a, sizeof(rig->node->secret));
 	rig->core.node = rig->node;
 	rig->core.stats = rig->stats;
+	rig->core.times.tick_ns = 1ull << 32;
+	for (uint32_t i = 0; i < HFB_STAGE_TIMES_COUNT; i++) {
+		rig->times[i] = malloc(hfb_histogram_bytes(HFB_STAGE_TIME_BITS, 36));
+		hfb_assert(rig->times[i] != NULL);
+		hfb_histogram_init(rig->times[i], HFB_STAGE_TIME_BITS, 36);
+		rig->core.times.of[i] = rig->times[i];
+	}
 	rig->core.now_ns = 1700000000000000000ull;
 	rig->core.turn = 1;
+	rig->core.times.turn_tsc = hfb_clock_tsc();
 	strcpy(rig->topic->info.name, "prices");
 	rig->topic->info.partitions = RIG_PARTITIONS;
 	rig->topic->info.commit_stage = HFB_STAGE_DURABLE;
@@ -316,6 +325,8 @@ rig_close(struct rig *rig)
 	hfb_sessions_destroy(&rig->core);
 	for (uint32_t i = 0; i < RIG_PARTITIONS; i++)
 		free(rig->log[i].bytes);
+	for (uint32_t i = 0; i < HFB_STAGE_TIMES_COUNT; i++)
+		free(rig->times[i]);
 	free(rig->frames);
 	free(rig->topic);
 	free(rig->node);
@@ -341,8 +352,10 @@ rig_turn(struct rig *rig)
 			rig->log[i].received = rig->log[i].appended;
 	}
 	hfb_session_poll(&rig->core);
+	hfb_ack_times_record(&rig->core);
 	rig->core.turn++;
 	rig->core.now_ns += 1000;
+	rig->core.times.turn_tsc = hfb_clock_tsc();
 }
 
 void

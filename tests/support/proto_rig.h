@@ -33,10 +33,10 @@ struct hfb_log {
 	uint64_t ring_bytes; /* what of it peek may serve */
 	uint32_t claimed;
 	uint32_t epoch;
-	enum hfb_log_refusal refusal; /* of the next claims */
-	int read_error;		      /* of the next reads */
+	enum hfb_log_refusal refusal;	   /* of the next claims */
+	int read_error;			   /* of the next reads */
 	uint64_t corrupt_from, corrupt_to; /* known to be damaged in the files */
-	int lookup_result;	      /* when not 0 */
+	int lookup_result;		   /* when not 0 */
 	struct hfb_place lookup_place;
 	struct {
 		uint64_t producer_id, next;
@@ -58,13 +58,14 @@ struct rig {
 	struct hfb_node *node;
 	struct hfb_core core;
 	uint64_t stats[HFB_STATS_COUNT];
+	struct hfb_histogram *times[HFB_STAGE_TIMES_COUNT];
 	struct hfb_partition partition[RIG_PARTITIONS];
 	struct hfb_positions positions[RIG_PARTITIONS];
 	struct hfb_log log[RIG_PARTITIONS];
 	struct hfb_topic *topic;
 	struct rig_frame *frames; /* sent, oldest first */
 	uint32_t frames_count;
-	uint32_t no_frames; /* 1: the port and the local rings are full */
+	uint32_t no_frames;   /* 1: the port and the local rings are full */
 	uint64_t stuck_below; /* local sessions with a lower number have full rings */
 	uint32_t handed_count;
 	uint16_t handed_kind, handed_core;

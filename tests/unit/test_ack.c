@@ -83,15 +83,15 @@ test_a_full_ring_takes_no_answers_from_others(void)
 
 	rig.stuck_below = other->number;
 	for (uint64_t id = 1; id <= 2 * HFB_LOOSE_ACKS_MAX; id++)
-		rig_produce(&rig, session, &(struct rig_batch){ .producer_id = id,
-								.count = 1,
-								.base_sequence = 5 });
+		rig_produce(
+			&rig, session,
+			&(struct rig_batch){ .producer_id = id, .count = 1, .base_sequence = 5 });
 	rig_turn(&rig);
 	for (uint32_t turn = 0; turn < 3; turn++) {
 		rig_forget(&rig);
-		rig_produce(&rig, other, &(struct rig_batch){ .producer_id = 1,
-							      .count = 1,
-							      .base_sequence = 5 });
+		rig_produce(
+			&rig, other,
+			&(struct rig_batch){ .producer_id = 1, .count = 1, .base_sequence = 5 });
 		rig_turn(&rig);
 		CU_ASSERT_PTR_NOT_NULL_FATAL(rig_ack(&rig, 0));
 		CU_ASSERT_EQUAL(rig_ack(&rig, 0)->code, HFB_WIRE_UNKNOWN_PRODUCER);
@@ -142,6 +142,70 @@ test_never_too_early_and_never_for_good(void)
 	rig_durable(&rig, 0);
 	rig_turn(&rig);
 	CU_ASSERT_EQUAL(rig_ack(&rig, 0)->sequence[HFB_STAGE_DURABLE], next);
+}
+
+/* Thousands of turns in flight, as with a slow disk: what is told is never far behind. */
+static void
+test_never_much_too_late(void)
+{
+	static uint64_t end[6000];
+	const struct hfb_histogram *acked = rig.core.times.of[HFB_STAGE_TIME_ACKED];
+	const uint32_t turns = sizeof(end) / sizeof(end[0]);
+	uint64_t told = 0, before = hfb_histogram_count(acked);
+	uint32_t late = 0;
+
+	rig.log[0].ring_bytes = RIG_LOG_BYTES;
+	for (uint64_t i = 0; i < turns; i++) {
+		rig_produce(&rig, session,
+			    &(struct rig_batch){ .producer_id = 7,
+						 .count = 1,
+						 .flags = HFB_STAGE_DURABLE,
+						 .base_sequence = i });
+		end[i] = rig.log[0].appended;
+		rig_turn(&rig);
+	}
+	rig_forget(&rig);
+	for (uint64_t i = 0; i < turns; i++) {
+		const struct hfb_wire_ack *ack;
+
+		rig.log[0].durable = end[i];
+		rig.partition[0].dirty = true;
+		rig.partition[0].dirty_next = NULL;
+		rig.core.dirty = &rig.partition[0];
+		rig_turn(&rig);
+		ack = rig_ack(&rig, 0);
+		if (ack != NULL)
+			told = ack->sequence[HFB_STAGE_DURABLE];
+		late += i + 1 - told > turns / 16;
+		rig_forget(&rig);
+	}
+	CU_ASSERT_EQUAL(late, 0);
+	CU_ASSERT_EQUAL(told, turns);
+	/* and each event's time to its ack was counted once */
+	CU_ASSERT_EQUAL(hfb_histogram_count(acked) - before, turns);
+}
+
+static void
+test_the_time_to_the_ack_is_counted_for_each_event(void)
+{
+	const struct hfb_histogram *acked = rig.core.times.of[HFB_STAGE_TIME_ACKED];
+	uint64_t before = hfb_histogram_count(acked);
+
+	rig_produce(
+		&rig, session,
+		&(struct rig_batch){ .producer_id = 7, .count = 5, .flags = HFB_STAGE_RECEIVED });
+	rig_turn(&rig);
+	CU_ASSERT_EQUAL(hfb_histogram_count(acked) - before, 5);
+	/* its ack was at the stage asked for: none for another */
+	rig_durable(&rig, 0);
+	rig_turn(&rig);
+	CU_ASSERT_EQUAL(hfb_histogram_count(acked) - before, 5);
+	/* sent again: acked again, but it came no second time */
+	rig_produce(
+		&rig, session,
+		&(struct rig_batch){ .producer_id = 7, .count = 5, .flags = HFB_STAGE_RECEIVED });
+	rig_turn(&rig);
+	CU_ASSERT_EQUAL(hfb_histogram_count(acked) - before, 5);
 }
 
 /* A producer that comes back with another session resends its last window. */
@@ -248,6 +312,10 @@ main(void)
 		  test_a_full_ring_takes_no_answers_from_others },
 		{ "never too early, and never withheld for good",
 		  test_never_too_early_and_never_for_good },
+		{ "an ack is never late by more than a sixteenth of what is in flight",
+		  test_never_much_too_late },
+		{ "the time to the ack is counted for each event",
+		  test_the_time_to_the_ack_is_counted_for_each_event },
 		{ "a resent window is durable only when it is",
 		  test_a_resent_window_is_durable_only_when_it_is },
 		{ "credit is shared and comes back", test_credit_is_shared_and_comes_back },

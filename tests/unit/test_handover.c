@@ -24,6 +24,7 @@ static struct hfb_config config;
 static struct hfb_node node;
 static struct hfb_core cores[2];
 static uint64_t stats[2][HFB_STATS_COUNT];
+static struct hfb_histogram *times[2];
 static uint64_t queue_stats[HFB_QUEUE_STATS_COUNT];
 static struct rte_mempool *pool;
 
@@ -71,6 +72,8 @@ test_what_is_handed_over_arrives_in_order(void)
 	for (uint32_t i = 0; i < 100; i++) {
 		struct hfb_packet packet = packet_make((uint16_t)i);
 
+		/* the last twenty in another turn */
+		cores[0].times.turn_tsc = i < 80 ? 64 * 1000 : 64 * 3000;
 		CU_ASSERT_TRUE(hfb_handover(&cores[0], 1,
 					    i % 2 ? HFB_HANDED_SUBSCRIBE : HFB_HANDED_PRODUCE,
 					    &packet, 1000 + i, 0xabc, 0));
@@ -78,9 +81,13 @@ test_what_is_handed_over_arrives_in_order(void)
 	CU_ASSERT_EQUAL(cores[0].handed_to, 2);
 	CU_ASSERT_EQUAL(stats[0][HFB_STAT_HANDOVERS], 100);
 	CU_ASSERT_EQUAL(hfb_handover_poll(&cores[0]), 0); /* not to itself */
+	cores[1].times.turn_tsc = 64 * 5000;
 	while (hfb_handover_poll(&cores[1]) > 0)
 		;
 	CU_ASSERT_EQUAL(seen.sessions, 100);
+	CU_ASSERT_EQUAL(hfb_histogram_count(times[1]), 100);
+	CU_ASSERT_EQUAL(hfb_histogram_count_to(times[1], 64 * 3000), 20);
+	CU_ASSERT_EQUAL(times[1]->max, 64 * 4000);
 	for (uint32_t i = 0; i < 100; i++)
 		CU_ASSERT_EQUAL(seen.handles[i], 1000 + i);
 	CU_ASSERT_EQUAL(seen.last.session, 0xabc);
@@ -232,6 +239,12 @@ set_up(void)
 		cores[i].id = i;
 		cores[i].node = &node;
 		cores[i].stats = stats[i];
+		times[i] = malloc(hfb_histogram_bytes(HFB_STAGE_TIME_BITS, 36));
+		if (times[i] == NULL)
+			return -1;
+		hfb_histogram_init(times[i], HFB_STAGE_TIME_BITS, 36);
+		cores[i].times.of[HFB_STAGE_TIME_HANDED] = times[i];
+		cores[i].times.tick_ns = 1ull << 32;
 		cores[i].ports_live = true;
 		node.cores[i] = &cores[i];
 	}
