@@ -23,6 +23,7 @@
 #include "units.h"
 
 #define WRITE_BYTES (256u * 1024u)
+#define COMMIT_MS   10000u /* to wait for the last commit */
 
 enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_RAW };
 
@@ -38,7 +39,12 @@ struct consume {
 	bool *ended;
 	uint32_t subs_count, ended_count;
 	struct hfb_text out;
-	bool broken; /* the reader of our output is gone */
+	bool broken;	/* the reader of our output is gone */
+	bool unwritten; /* some output was dropped: nothing is committed any more */
+	/* --group */
+	struct hfb_group_config group_config;
+	struct hfb_group_member *group;
+	uint64_t commit_ns; /* interval */
 };
 
 static void
@@ -54,6 +60,18 @@ help(void)
 	       "  --until-end       end at what is committed when it gets there\n"
 	       "  --format FORMAT   text (value and a newline), json (a line each), raw (values "
 	       "only)\n"
+	       "  --group G         as a member of consumer group G: partitions are shared out "
+	       "among its\n"
+	       "                    members, and what was written is committed; --from (earliest "
+	       "or\n"
+	       "                    latest, default earliest) counts where nothing is committed\n"
+	       "  --instance ID     with --group: a static member, keeps its partitions over a "
+	       "restart\n"
+	       "  --member-id NAME  with --group: begins its member id; default host/pid\n"
+	       "  --session-timeout D   out of the group after so long without a sign of life; "
+	       "10s\n"
+	       "  --strategy S      cooperative-sticky (default), range or round-robin\n"
+	       "  --commit-interval D   default 1s\n"
 	       "  --udp HOST:PORT   over UDP instead of shared memory\n"
 	       "  --wait DURATION   how long to go on without an hfbusd; default 30s\n"
 	       "  --stats           more figures in the summary\n"
@@ -104,10 +122,13 @@ output_write(struct consume *c, struct hfb_err *err)
 
 			poll(&p, 1, 100);
 		} else if (n < 0 && errno == EINTR) {
-			if (hfb_cli_stop)
+			if (hfb_cli_stop) {
+				c->unwritten = true;
 				break;
+			}
 		} else {
 			c->broken = errno == EPIPE;
+			c->unwritten = true;
 			c->out.used = 0;
 			return hfb_err_set(err, -errno, "cannot write the output: %s",
 					   strerror(errno));
@@ -293,6 +314,85 @@ run(struct consume *c, struct hfb_err *err)
 	return 0;
 }
 
+/* As a member of a group ------------------------------------------------------- */
+
+/* Partitions go to another member: what was written is committed before. */
+static void
+revoked(void *arg, const struct hfb_group_partition *partitions, uint32_t count, bool lost)
+{
+	struct consume *c = arg;
+	struct hfb_err err;
+
+	(void)partitions;
+	if (output_write(c, &err) < 0 || c->unwritten)
+		return;
+	if (lost)
+		fprintf(stderr,
+			"hfbus consume: out of group %s, %u partitions are others': joining "
+			"again\n",
+			c->group_config.group, count);
+	else if (hfb_group_commit(c->group, COMMIT_MS, &err) < 0)
+		fprintf(stderr, "hfbus consume: %s\n", err.text);
+}
+
+/* A group may wait for topics that are to come; at the command line it is a slip. */
+static int
+group_topic_check(struct consume *c, struct hfb_bus *bus, struct hfb_err *err)
+{
+	struct hfb_ipc_topic topic;
+
+	return hfb_admin_topic_get(bus, c->topic, &topic, err);
+}
+
+static int
+group_run(struct consume *c, struct hfb_bus *bus, struct hfb_err *err)
+{
+	const struct hfb_group_item *item;
+	uint64_t committed_ns = hfb_now_ns();
+	int r;
+
+	c->group_config.topics = &c->topic;
+	c->group_config.topics_count = 1;
+	c->group_config.revoked = revoked;
+	c->group_config.arg = c;
+	r = hfb_group_open(bus, &c->group_config, &c->group, err);
+	while (r >= 0 && !hfb_cli_stop && !(c->count_max > 0 && c->count >= c->count_max)) {
+		bool due = hfb_now_ns() - committed_ns >= c->commit_ns;
+
+		r = hfb_group_next(c->group, 0, &item, err);
+		if (r == 1) {
+			item_take(c, item->item);
+			if (c->out.used < WRITE_BYTES && !due)
+				continue;
+		}
+		if (r >= 0)
+			r = output_write(c, err) < 0 ? -1 : r;
+		if (r >= 0 && due) {
+			hfb_group_commit_async(c->group);
+			committed_ns = hfb_now_ns();
+		}
+		if (r == 0 && c->until_end && hfb_group_at_end(c->group))
+			break;
+		if (r == 0)
+			r = hfb_group_next(c->group, c->until_end ? 5 : 100, &item, err);
+		else
+			continue;
+		if (r == 1)
+			item_take(c, item->item);
+	}
+	return r < 0 ? (err->code < 0 ? err->code : r) : 0;
+}
+
+/* What was written is committed, unless writing failed. */
+static int
+group_end(struct consume *c, struct hfb_err *err)
+{
+	int r = hfb_group_commit(c->group, COMMIT_MS, err);
+
+	/* Whoever is out at the end has lost nothing: others read it again. */
+	return r == -ESTALE ? 0 : r;
+}
+
 static void
 summary(struct consume *c, bool stats)
 {
@@ -342,6 +442,12 @@ hfb_cmd_consume(int argc, char **argv)
 		{ "count", required_argument, NULL, 'n' },
 		{ "until-end", no_argument, NULL, 'e' },
 		{ "format", required_argument, NULL, 'F' },
+		{ "group", required_argument, NULL, 'g' },
+		{ "instance", required_argument, NULL, 'i' },
+		{ "member-id", required_argument, NULL, 'm' },
+		{ "session-timeout", required_argument, NULL, 't' },
+		{ "strategy", required_argument, NULL, 'S' },
+		{ "commit-interval", required_argument, NULL, 'I' },
 		{ "udp", required_argument, NULL, 'u' },
 		{ "wait", required_argument, NULL, 'w' },
 		{ "stats", no_argument, NULL, 's' },
@@ -351,7 +457,8 @@ hfb_cmd_consume(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct hfb_bus_config bus_config = { 0 };
-	struct consume c = { .config = { .from = HFB_SUB_LATEST } };
+	struct consume c = { .config = { .from = HFB_SUB_LATEST }, .commit_ns = 1000000000u };
+	const char *group_only = NULL;
 	bool all = true, from_given = false, stats = false;
 	struct hfb_bus *bus = NULL;
 	struct hfb_err err = { 0 };
@@ -397,6 +504,33 @@ hfb_cmd_consume(int argc, char **argv)
 						     "--format is text, json or raw, not '%s'",
 						     optarg);
 			break;
+		case 'g':
+			c.group_config.group = optarg;
+			break;
+		case 'i':
+			c.group_config.instance = optarg;
+			group_only = "--instance";
+			break;
+		case 'm':
+			c.group_config.client = optarg;
+			group_only = "--member-id";
+			break;
+		case 'S':
+			c.group_config.strategy = optarg;
+			group_only = "--strategy";
+			break;
+		case 't':
+		case 'I':
+			if (hfb_duration_parse(optarg, &n) < 0 || n / 1000000 > UINT32_MAX)
+				return hfb_cli_usage("consume", "'%s' is not a time such as 10s",
+						     optarg);
+			if (o == 'I')
+				c.commit_ns = n;
+			else
+				c.group_config.session_ms =
+					n < 1000000 ? 1 : (uint32_t)(n / 1000000);
+			group_only = o == 'I' ? "--commit-interval" : "--session-timeout";
+			break;
 		case 'u':
 			bus_config.udp = optarg;
 			break;
@@ -429,15 +563,31 @@ hfb_cmd_consume(int argc, char **argv)
 	if (optind + 1 != argc)
 		return hfb_cli_usage("consume", optind == argc ? "which TOPIC?" : "one TOPIC only");
 	c.topic = c.config.topic = argv[optind];
+	if (c.group_config.group == NULL && group_only != NULL)
+		return hfb_cli_usage("consume", "%s goes with --group only", group_only);
+	if (c.group_config.group != NULL && (!all || bus_config.udp != NULL))
+		return hfb_cli_usage("consume", "%s does not go with --group",
+				     all ? "--udp" : "--partition");
+	if (c.group_config.group != NULL && from_given && c.config.from != HFB_SUB_EARLIEST &&
+	    c.config.from != HFB_SUB_LATEST)
+		return hfb_cli_usage("consume", "with --group, --from is earliest or latest; for "
+						"another place: hfbus offset reset");
+	if (from_given)
+		c.group_config.from = c.config.from;
 	if (!from_given && c.until_end)
 		c.config.from = HFB_SUB_EARLIEST;
 	hfb_cli_signals();
 	c.began_ns = hfb_now_ns();
 	r = hfb_bus_open(&bus_config, &bus, &err);
-	if (r == 0)
+	if (r == 0 && c.group_config.group != NULL) {
+		r = group_topic_check(&c, bus, &err);
+		if (r == 0)
+			r = group_run(&c, bus, &err);
+	} else if (r == 0) {
 		r = subs_open(&c, bus, all, &err);
-	if (r == 0)
-		r = run(&c, &err);
+		if (r == 0)
+			r = run(&c, &err);
+	}
 	if (!c.broken) {
 		struct hfb_err write_err;
 
@@ -446,8 +596,16 @@ hfb_cmd_consume(int argc, char **argv)
 			r = w;
 			err = write_err;
 		}
+		if (w == 0 && c.group != NULL && !c.unwritten) {
+			w = group_end(&c, &write_err);
+			if (w < 0 && r == 0) {
+				r = w;
+				err = write_err;
+			}
+		}
 	}
-	if (!c.quiet && c.subs_count > 0)
+	hfb_group_close(c.group);
+	if (!c.quiet && (c.subs_count > 0 || c.group_config.group != NULL))
 		summary(&c, stats);
 	/* a reader such as head(1) that has enough is no failure of ours to shout about */
 	if (r < 0 && !c.broken)

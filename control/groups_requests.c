@@ -327,6 +327,7 @@ ends_known(struct hfb_groups *g, const struct hfb_group_request *q)
 			want_entry(g, g->entries[i]);
 		break;
 	case HFB_GROUP_DESCRIBE:
+	case HFB_GROUP_MEMBERS:
 		e = hfb_groups_find(g, q->group);
 		if (e != NULL)
 			want_entry(g, e);

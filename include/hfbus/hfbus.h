@@ -20,6 +20,7 @@
 #include <hfbus/bus.h>
 #include <hfbus/err.h>
 #include <hfbus/event.h>
+#include <hfbus/group.h>
 #include <hfbus/limits.h>
 #include <hfbus/pub.h>
 #include <hfbus/sub.h>
