@@ -15,7 +15,7 @@
 #define DIR_BYTES 4096
 
 struct raw_control {
-	char *http, *http_token;
+	char *http, *http_token, *http_timeout;
 };
 struct raw {
 	char *data;
@@ -29,6 +29,7 @@ struct raw {
 static const cyaml_schema_field_t control_fields[] = {
 	TEXT("http", raw_control, http),
 	TEXT("http-token", raw_control, http_token),
+	TEXT("http-timeout", raw_control, http_timeout),
 	CYAML_FIELD_END,
 };
 
@@ -81,6 +82,19 @@ token_set(struct hfb_control_config *c, const char *text, struct hfb_err *err)
 }
 
 static int
+timeout_set(struct hfb_control_config *c, const char *text, struct hfb_err *err)
+{
+	char *end;
+	unsigned long seconds = strtoul(text, &end, 10);
+
+	if (text[0] < '0' || text[0] > '9' || *end != '\0' || seconds < 1 || seconds > 600)
+		return hfb_err_set(err, -EINVAL,
+				   "http-timeout (--http-timeout SECONDS) must be 1 to 600");
+	c->http_timeout_s = (uint32_t)seconds;
+	return 0;
+}
+
+static int
 from_file(const char *path, struct hfb_control_config *c, struct hfb_err *err)
 {
 	const cyaml_config_t how = {
@@ -106,6 +120,8 @@ from_file(const char *path, struct hfb_control_config *c, struct hfb_err *err)
 		r = http_set(c, control->http, err);
 	if (r == 0 && control != NULL && control->http_token != NULL)
 		r = token_set(c, control->http_token, err);
+	if (r == 0 && control != NULL && control->http_timeout != NULL)
+		r = timeout_set(c, control->http_timeout, err);
 	cyaml_free(&how, &schema, raw, 0);
 	return r;
 }
@@ -163,6 +179,8 @@ hfb_control_config_load(const struct hfb_control_options *options,
 		r = http_set(&c, options->http, err);
 	if (r == 0 && options->http_token != NULL)
 		r = token_set(&c, options->http_token, err);
+	if (r == 0 && options->http_timeout != NULL)
+		r = timeout_set(&c, options->http_timeout, err);
 	if (r == 0)
 		r = make(c.data_dir, err);
 	if (r < 0)

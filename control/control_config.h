@@ -7,6 +7,7 @@
  *	control:
  *	  http: 127.0.0.1:7480		or off
  *	  http-token: FILE		default DATA/http.token
+ *	  http-timeout: 20		seconds that a slow client has
  *
  * Threads: main, at start.
  */
@@ -14,19 +15,21 @@
 #define HFB_CONTROL_CONFIG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "err.h"
 
 struct hfb_control_config {
-	char data_dir[4096];   /* made when missing, in full */
-	char http[128];	       /* ADDRESS:PORT; empty: off */
-	char http_token[4096]; /* the token's file */
-	bool http_asked;       /* it was chosen: without it the start fails */
+	char data_dir[4096];	 /* made when missing, in full */
+	char http[128];		 /* ADDRESS:PORT; empty: off */
+	char http_token[4096];	 /* the token's file */
+	bool http_asked;	 /* it was chosen: without it the start fails */
+	uint32_t http_timeout_s; /* 0: http.h's default */
 };
 
 /* Options; NULL = not given. They go over the file's. */
 struct hfb_control_options {
-	const char *data, *config, *http, *http_token;
+	const char *data, *config, *http, *http_token, *http_timeout;
 };
 
 /**

@@ -32,6 +32,9 @@ static const char help[] =
 	"  --http-token FILE\n"
 	"                 the secret for changes over HTTP; default DATA/http.token, made\n"
 	"                 at the first start\n"
+	"  --http-timeout SECONDS\n"
+	"                 for a request to come, default 20, 1 to 600; three times that for an\n"
+	"                 answer to be taken\n"
 	"  --help, --version\n"
 	"\n"
 	"Stop it with SIGTERM or SIGINT. Exit: 0 stopped, 1 failed, 2 wrong use.\n";
@@ -66,7 +69,8 @@ signalled(uv_signal_t *signal, int number)
 static int
 serve_http(struct program *p, const struct hfb_control_config *config)
 {
-	const struct hfb_http_config http = { config->http, config->http_token };
+	const struct hfb_http_config http = { config->http, config->http_token,
+					      config->http_timeout_s };
 	struct hfb_err err;
 
 	if (config->http[0] == '\0')
@@ -120,6 +124,7 @@ main(int argc, char **argv)
 		{ "config", required_argument, NULL, 'c' },
 		{ "http", required_argument, NULL, 'p' },
 		{ "http-token", required_argument, NULL, 't' },
+		{ "http-timeout", required_argument, NULL, 's' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
@@ -139,6 +144,9 @@ main(int argc, char **argv)
 			break;
 		case 'p':
 			options.http = optarg;
+			break;
+		case 's':
+			options.http_timeout = optarg;
 			break;
 		case 't':
 			options.http_token = optarg;

@@ -33,6 +33,7 @@
 #define CONNECTION_BYTES_MAX (16u * 1024u)
 #define CONNECTIONS_SPARE    32u /* accepted while the oldest makes room */
 #define DISCARD_BYTES_MAX    (1024u * 1024u)
+#define ANSWER_TIMEOUTS	     3u	  /* an answer may be large and a reader far */
 #define OTHER_FDS	     400u /* control.sock's clients, SQLite, the loop */
 
 static const char type_json[] = "application/json";
@@ -85,7 +86,7 @@ struct hfb_http {
 	char address[80];
 	bool running, closing;
 	uint32_t handles;
-	uint32_t connections_max;
+	uint32_t connections_max, timeout_s;
 	size_t metrics_bytes; /* on their way */
 	struct connection *first, *last;
 	struct call calls[HFB_HTTP_CALLS_MAX];
@@ -146,11 +147,12 @@ list_append(struct hfb_http *http, struct connection *c)
 }
 
 static void
-alive(struct connection *c, enum state state, bool begun, uint32_t seconds)
+alive(struct connection *c, enum state state, bool begun)
 {
 	c->state = state;
 	c->begun = begun;
-	c->deadline_ms = uv_now(c->http->loop) + 1000u * seconds;
+	c->deadline_ms = uv_now(c->http->loop) +
+			 1000u * c->http->timeout_s * (state == SENDING ? ANSWER_TIMEOUTS : 1);
 	list_remove(c->http, c);
 	list_append(c->http, c);
 }
@@ -199,7 +201,7 @@ connection_changed(void *arg, struct MHD_Connection *mhd, void **socket_context,
 	c->mhd = mhd;
 	c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	list_append(http, c);
-	alive(c, RECEIVING, false, HFB_HTTP_REQUEST_SECONDS_MAX);
+	alive(c, RECEIVING, false);
 	http->counters.connections_total++;
 	if (++http->counters.connections > http->connections_max)
 		make_room(http);
@@ -241,7 +243,7 @@ send_response(struct exchange *x, unsigned int status, const char *type,
 	if (status == 503)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
 	c->http->counters.requests[status / 100 < 6 ? status / 100 : 5]++;
-	alive(c, SENDING, true, HFB_HTTP_ANSWER_SECONDS_MAX);
+	alive(c, SENDING, true);
 	r = MHD_queue_response(c->mhd, status, response);
 	MHD_destroy_response(response);
 	return r;
@@ -392,7 +394,7 @@ ask(struct exchange *x)
 	call->exchange = x;
 	http->counters.calls++;
 	x->asked = true;
-	alive(x->connection, ASKED, true, HFB_HTTP_ANSWER_SECONDS_MAX);
+	alive(x->connection, ASKED, true);
 	http->source.request(http->arg, (struct hfb_server_client){ x->slot, call->turn }, text,
 			     strlen(text));
 	free(text);
@@ -440,7 +442,7 @@ begin(struct exchange *x, const char *method)
 	int r;
 
 	x->begun = true;
-	alive(x->connection, RECEIVING, true, HFB_HTTP_REQUEST_SECONDS_MAX);
+	alive(x->connection, RECEIVING, true);
 	if (x->uri == NULL || x->uri_size > HFB_HTTP_URI_BYTES_MAX) {
 		hfb_err_set(&x->refusal, -ENAMETOOLONG, "a path has %u bytes at most",
 			    HFB_HTTP_URI_BYTES_MAX);
@@ -562,7 +564,7 @@ completed(void *arg, struct MHD_Connection *mhd, void **request,
 	if (x->asked && http->calls[x->slot].exchange == x)
 		http->calls[x->slot].exchange = NULL;
 	if (x->connection != NULL)
-		alive(x->connection, RECEIVING, false, HFB_HTTP_REQUEST_SECONDS_MAX);
+		alive(x->connection, RECEIVING, false);
 	if (x->routed)
 		hfb_http_target_fini(&x->target);
 	free(x->uri);
@@ -630,6 +632,7 @@ hfb_http_create(uv_loop_t *loop, const struct hfb_http_config *config,
 	http->loop = loop;
 	http->source = *source;
 	http->arg = arg;
+	http->timeout_s = config->timeout_s != 0 ? config->timeout_s : HFB_HTTP_TIMEOUT_SECONDS;
 	r = hfb_http_token_load(config->token_path, &http->token, err);
 	if (r < 0)
 		goto fail;

@@ -28,18 +28,19 @@
 #include "err.h"
 #include "server.h"
 
-#define HFB_HTTP_LISTEN_DEFAULT	     "127.0.0.1:7480"
-#define HFB_HTTP_CONNECTIONS_MAX     1000u
-#define HFB_HTTP_CALLS_MAX	     64u
-#define HFB_HTTP_METRICS_BYTES_MAX   (64u * 1024u * 1024u) /* on their way, all together */
-#define HFB_HTTP_REQUEST_SECONDS_MAX 20u
-#define HFB_HTTP_ANSWER_SECONDS_MAX  60u
+#define HFB_HTTP_LISTEN_DEFAULT	   "127.0.0.1:7480"
+#define HFB_HTTP_CONNECTIONS_MAX   1000u
+#define HFB_HTTP_CALLS_MAX	   64u
+#define HFB_HTTP_METRICS_BYTES_MAX (64u * 1024u * 1024u) /* on their way, all together */
+#define HFB_HTTP_TIMEOUT_SECONDS                                                                   \
+	20u /* for a request to come; three times that for an answer to go */
 
 struct hfb_http;
 
 struct hfb_http_config {
 	const char *listen;	/* "127.0.0.1:7480", "[::1]:7480"; port 0: any free one */
 	const char *token_path; /* see http_token.h */
+	uint32_t timeout_s;	/* 0: the default */
 };
 
 /* What the port shows. Called on the loop; @arg is the caller's. */

@@ -60,6 +60,38 @@ counter_add(void *arg, const struct hfb_counter_descriptor *d, uint64_t value)
 		hfb_metric_add(metric, value, d->labels);
 }
 
+/* Bounds are powers of two and halfway between: a bucket of ours never spans one. */
+#define BOUND_FIRST 10u /* 2^10 ns are a microsecond */
+#define BOUND_LAST  34u /* 17 s */
+
+static void
+histogram_add(void *arg, const struct hfb_histogram_descriptor *d, const struct hfb_histogram *h)
+{
+	const struct counters_arg *a = arg;
+	bool is_time = strcmp(d->unit, "ns") == 0;
+	double scale = is_time ? 1e-9 : 1;
+	uint64_t below = 0, bound = 1u << BOUND_FIRST;
+	struct hfb_metric *metric;
+	char name[96];
+	uint32_t i = 0;
+
+	snprintf(name, sizeof(name), "hfbus_%s_%s", d->name, is_time ? "seconds" : d->unit);
+	metric = hfb_metric_find(a->text, name, HFB_METRIC_HISTOGRAM, hfb_metrics_help(d->name));
+	for (uint32_t octave = BOUND_FIRST; octave <= BOUND_LAST; octave++) {
+		for (uint32_t half = 0; half < 2 && !(half == 1 && octave == BOUND_LAST); half++) {
+			bound = (1ull << octave) + half * (1ull << (octave - 1));
+			while (i < h->buckets - 1 && hfb_histogram_bucket_last(h->bits, i) < bound)
+				below += __atomic_load_n(&h->counts[i++], __ATOMIC_RELAXED);
+			hfb_metric_add_bucket(metric, (double)bound * scale, below, d->labels);
+		}
+	}
+	for (; i < h->buckets; i++)
+		below += __atomic_load_n(&h->counts[i], __ATOMIC_RELAXED);
+	hfb_metric_add_bucket(metric, -1, below, d->labels);
+	hfb_metric_add_sum(metric, (double)__atomic_load_n(&h->sum, __ATOMIC_RELAXED) * scale,
+			   below, d->labels);
+}
+
 void
 hfb_metrics_counters(struct hfb_metrics_text *text, const struct hfb_counters_view *view,
 		     uint64_t tsc_hz)
@@ -70,6 +102,7 @@ hfb_metrics_counters(struct hfb_metrics_text *text, const struct hfb_counters_vi
 					      HFB_METRIC_GAUGE, "When hfbusd started, UTC."),
 			      (double)view->header->started_ns / 1e9, "");
 	(void)hfb_counters_each(view, counter_add, &arg);
+	(void)hfb_counters_histograms_each(view, histogram_add, &arg);
 }
 
 static uint64_t
