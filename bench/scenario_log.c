@@ -162,11 +162,9 @@ setup(struct bench *b)
 				      .commit_stage = HFB_STAGE_DURABLE,
 				      .retention_bytes = b->options.file_bytes };
 	struct hfb_log_report report;
-	int r = bench_pin(b, 0, &b->err);
+	int r;
 
 	run.b = b;
-	if (r < 0)
-		return r;
 	snprintf(folder, sizeof(folder), "%s/hfbus-bench-log-XXXXXX",
 		 b->options.data != NULL ? b->options.data : ".");
 	if (mkdtemp(folder) == NULL) {
@@ -183,6 +181,9 @@ setup(struct bench *b)
 				   b->options.partitions);
 	memset(positions, 0, b->options.partitions * sizeof(*positions));
 	r = hfb_store_open(&config, NULL, &store, &b->err);
+	/* its helper is not to share our CPU */
+	if (r == 0)
+		r = bench_pin(b, 0, &b->err);
 	if (r == 0)
 		r = hfb_store_epoch_begin(store, &log.leader_epoch, &b->err);
 	if (r == 0)

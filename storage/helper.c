@@ -136,6 +136,18 @@ logs_take(struct hfb_store *store, void **logs)
 	return n;
 }
 
+bool
+hfb_helper_wanted(struct hfb_store *store)
+{
+	bool wanted = store->taken > 0 || __atomic_load_n(&store->stop, __ATOMIC_ACQUIRE) != 0;
+
+	pthread_mutex_lock(&store->lock);
+	for (struct hfb_writer *w = store->writers; w != NULL && !wanted; w = w->next)
+		wanted = hfb_spsc_waiting(w->to_helper);
+	pthread_mutex_unlock(&store->lock);
+	return wanted;
+}
+
 /* Logs that are ours to touch. NULL: none, or no memory this time. */
 static struct hfb_log **
 logs_attached(struct hfb_store *store, uint32_t *ret_count)
@@ -195,8 +207,10 @@ help(struct hfb_store *store)
 	uint32_t n, done = 0;
 
 	while ((n = logs_take(store, logs)) > 0) {
-		for (uint32_t i = 0; i < n; i++)
+		for (uint32_t i = 0; i < n; i++) {
+			store->taken = n - 1 - i;
 			log_serve(logs[i], now_ns);
+		}
 		done += n;
 		now_ns = hfb_env_now_ns(store->env);
 	}

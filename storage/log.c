@@ -13,6 +13,11 @@
 /* intent is raised in strides, so that most claims need not publish it. */
 #define INTENT_STRIDE (64u * HFB_KIB)
 
+/* A segment that fills in less time than this is followed by a larger one, and so is one of
+ * more than so many. */
+#define SEGMENT_LASTS_NS 10000000000ull
+#define SEGMENTS_MANY	 64u
+
 #define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
 #define BLOCK_UP(x)   BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
 
@@ -110,6 +115,27 @@ hfb_log_ring_ask(struct hfb_log *log, uint64_t bytes)
 	hfb_log_ask(log, HFB_ASK_RING);
 }
 
+/*
+ * Classes grow with use: by four when the segment appended to would not last long, or when
+ * there are many of them. What is little used stays small, since a new segment costs its size
+ * in zeros.
+ */
+static uint64_t
+capacity_next(const struct hfb_log *log, const struct hfb_plan *last)
+{
+	uint64_t capacity = last->end - last->base, age_ns, bytes;
+	const struct hfb_plan *plan = &log->plans[log->plan_append & (HFB_PLANS - 1)];
+
+	/* more than one ahead: it does not last; and each but the first holds any batch */
+	if (!plan->begun || plan != last || capacity < 2ull * log->batch_bytes_max)
+		return capacity * 4;
+	age_ns = log->last_timestamp_ns - plan->first_ns;
+	bytes = log->position - plan->base;
+	if (age_ns < SEGMENT_LASTS_NS && bytes > capacity * age_ns / SEGMENT_LASTS_NS)
+		return capacity * 4;
+	return (log->position - log->start) / SEGMENTS_MANY > capacity ? capacity * 4 : capacity;
+}
+
 bool
 hfb_log_plan_next(struct hfb_log *log)
 {
@@ -122,8 +148,7 @@ hfb_log_plan_next(struct hfb_log *log)
 		const struct hfb_plan *last = hfb_log_plan(log, log->plan_tail - 1);
 
 		base = last->end;
-		/* Classes grow with use. */
-		capacity = (last->end - last->base) * 4;
+		capacity = capacity_next(log, last);
 	} else if (log->start != log->position || log->position != 0) {
 		capacity = log->positions->segment_bytes;
 	}

@@ -4,8 +4,12 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "store_private.h"
+
+#define PAUSE_NS_MAX   5000000u
+#define OTHERS_WAIT_NS 100000000u
 
 /* A retired file of this size, taken from the log's list. */
 static bool
@@ -35,17 +39,54 @@ retired_discard(struct hfb_log *log)
 	log->retired_count = 0;
 }
 
+/*
+ * A file made ahead of need must not hold up the synced writes of those that are in use: it is
+ * written in pieces with pauses between them, a third of the time, unless its log is about to
+ * need it or others have waited long enough.
+ */
+struct gentle {
+	struct hfb_log *log;
+	const struct hfb_plan *plan;
+	uint64_t paused_ns;
+};
+
+static bool
+gently(void *arg, uint64_t took_ns)
+{
+	struct gentle *g = arg;
+	uint64_t position =
+		__atomic_load_n(&g->log->positions->received.position, __ATOMIC_RELAXED);
+	uint64_t pause_ns = took_ns * 2;
+
+	if (position + (g->plan->end - g->plan->base) / 8 >= g->plan->base)
+		return false;
+	if (g->paused_ns > OTHERS_WAIT_NS && hfb_helper_wanted(g->log->store))
+		return false;
+	if (pause_ns > PAUSE_NS_MAX)
+		pause_ns = PAUSE_NS_MAX;
+	if (pause_ns > 0)
+		nanosleep(&(struct timespec){ .tv_nsec = (long)pause_ns }, NULL);
+	g->paused_ns += took_ns + pause_ns;
+	return true;
+}
+
 static int
 segment_prepare(struct hfb_log *log, const struct hfb_plan *plan, struct hfb_segment **ret_segment,
 		struct hfb_err *err)
 {
 	struct hfb_segment_place place = hfb_log_place(log);
+	struct gentle gentle = { .log = log, .plan = plan };
 	uint64_t capacity = plan->end - plan->base;
 	struct hfb_segment *segment = NULL;
 	struct hfb_retired retired;
 	char old[HFB_PATH_MAX];
 	int r = 0;
 
+	/* without a thread of its own there is nobody who could wait */
+	if (!log->store->config.helper_manual) {
+		place.gently = gently;
+		place.arg = &gentle;
+	}
 	if (!log->folder_made) {
 		r = hfb_segment_folder_make(&place, err);
 		if (r < 0)

@@ -150,18 +150,24 @@ static int
 zeros_write(const struct hfb_segment_place *place, int fd, uint64_t capacity_bytes)
 {
 	uint64_t size = HFB_SEGMENT_HEADER_BYTES + capacity_bytes;
+	bool gently = place->gently != NULL && place->gently(place->arg, 0);
 	int r = hfb_env_allocate(place->env, fd, 0, size);
 
 	if (r < 0 && r != -EOPNOTSUPP)
 		return r;
 	/* Written, not merely allocated: turning unwritten blocks into written ones
 	 * at each write doubles the latency of a synced write. */
-	for (uint64_t at = 0; at < size; at += HFB_ZEROS_BYTES) {
-		uint64_t n = size - at < HFB_ZEROS_BYTES ? size - at : HFB_ZEROS_BYTES;
+	for (uint64_t at = 0, n; at < size; at += n) {
+		uint64_t from_ns = hfb_env_now_ns(place->env);
 
+		n = gently ? HFB_GENTLE_BYTES : HFB_ZEROS_BYTES;
+		if (n > size - at)
+			n = size - at;
 		r = hfb_env_pwrite(place->env, fd, place->zeros, n, at);
 		if (r < 0)
 			return r;
+		if (gently)
+			gently = place->gently(place->arg, hfb_env_now_ns(place->env) - from_ns);
 	}
 	return 0;
 }

@@ -29,9 +29,10 @@
 
 struct hfb_env;
 
-#define HFB_BLOCK_BYTES 4096u
-#define HFB_ZEROS_BYTES HFB_MIB /* written at once when a file is made */
-#define HFB_PATH_MAX	4096u
+#define HFB_BLOCK_BYTES	 4096u
+#define HFB_ZEROS_BYTES	 HFB_MIB	  /* written at once when a file is made */
+#define HFB_GENTLE_BYTES (128u * HFB_KIB) /* or so much, when there is time */
+#define HFB_PATH_MAX	 4096u
 
 struct hfb_segment {
 	uint64_t base_position, capacity_bytes;
@@ -63,6 +64,10 @@ struct hfb_segment_place {
 	uint32_t partition;
 	const uint8_t *zeros; /* HFB_ZEROS_BYTES, aligned to a block */
 	uint8_t *block;	      /* HFB_BLOCK_BYTES, aligned; scratch */
+	/* May a new file take its time? Then it is written in small pieces, and this is told how
+	 * long each took and pauses. NULL: never. */
+	bool (*gently)(void *arg, uint64_t took_ns);
+	void *arg;
 };
 
 /* "<folder>/<20 digits><suffix>" */

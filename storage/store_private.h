@@ -47,6 +47,7 @@ struct hfb_store {
 	uint64_t round_ns;	      /* next retention round */
 	uint32_t round_now;	      /* any thread: not only then */
 	uint32_t retries;	      /* logs with something to try again */
+	uint32_t taken;		      /* logs in its hands, behind the one it is at */
 	uint8_t *zeros;		      /* HFB_ZEROS_BYTES */
 	uint8_t *block;		      /* HFB_BLOCK_BYTES */
 	char note[HFB_PATH_MAX + 80]; /* hfb_store_note() */
@@ -60,6 +61,8 @@ void hfb_helper_stop(struct hfb_store *store);
 /* Helper. ---------------------------------------------------------------------- */
 
 struct hfb_segment_place hfb_log_place(struct hfb_log *log);
+/* Do other logs wait for us? */
+bool hfb_helper_wanted(struct hfb_store *store);
 /* Tell the log's core to look at it. */
 void hfb_helper_mail(struct hfb_log *log);
 /* Keep @err for hfb_log_trouble(). */

@@ -118,6 +118,7 @@ write_submit(struct hfb_writer *writer, struct hfb_write *w)
 #endif
 	if (!hfb_env_io_prepare(writer->io, &op)) {
 		w->state = HFB_WRITE_WAITS;
+		writer->queue_full = true;
 		return false;
 	}
 	w->state = HFB_WRITE_FLIES;

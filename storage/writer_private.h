@@ -18,7 +18,7 @@
 #define HFB_READS_MAX	 64u  /* in flight or waiting for a file, a core */
 #define HFB_FILE_SLOTS	 256u /* registered files */
 #define HFB_BUFFER_SLOTS 64u  /* registered rings */
-#define HFB_QUEUE_DEPTH	 64u
+#define HFB_QUEUE_DEPTH	 128u
 
 /* The low bits of an operation's user data. */
 #define HFB_OP_WRITE 0u
@@ -50,6 +50,8 @@ struct hfb_writer {
 	uint32_t in_flight; /* operations */
 	uint32_t parked_count;
 	bool unpark_again; /* a parked read found the queue full */
+	bool queue_full;   /* a write waits; none is tried before something completes */
+	uint32_t form_at;  /* in active: the log that was last asked for writes */
 	bool enabled, isolated;
 	bool wake_helper;
 	bool flush_in_flight;
