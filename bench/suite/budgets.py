@@ -249,18 +249,18 @@ def budgets(quick=False):
             hfbus=['fanout', '--size', '64', '--rate', str(rate), '--ack', 'received'],
             transport='shm', curves=[('one way', 'hfbus', 'one-way'),
                                      ('raw relay', 'raw', 'latency')]))
+    old = ['--file-size', '256MiB' if quick else '4GiB']
     cases.append(Case(
         7, 'local reader of old data from files', [
-            Figure('bytes', 'GB/s', 'higher', 0.8, of('hfbus', 'bytes'),
+            Figure('bytes', 'GB/s', 'higher', 0.8, lambda r: of('hfbus', 'bytes')(r) / 1e9,
                    of('raw', 'bytes'))],
-        raw=['read', '--file-size', '256MiB' if quick else '4GiB'], hfbus=['consume'],
-        transport='shm', raw_cpus=1, disk=True))
+        raw=['read', *old], hfbus=['consume', '--size', '100', *old], transport=None, raw_cpus=0,
+        disk=True))
     cases.append(Case(
         7, 'a publisher at half its maximum beside that reader', [
-            Figure('publisher', 'events/s', 'higher', 0.9,
-                   of('hfbus', 'publisher.with'),
-                   of('hfbus', 'publisher.alone'))],
-        hfbus=['mixed'], transport='shm'))
+            Figure('rate', 'events/s', 'higher', 0.9, of('hfbus', 'publisher.with'),
+                   of('hfbus', 'publisher.alone'), note='raw is the publisher alone')],
+        hfbus=['mixed', '--size', '100', '--ack', 'received', *old], transport='shm'))
     cases.append(Half(
         8, 'ack received at half of the maximal rate, memif, 16 × 64 B',
         latency([('p99.9', 2)]), raw=['memif-echo', '--size', '64'],
@@ -277,7 +277,8 @@ def budgets(quick=False):
             Figure('CPU', '%', 'lower', 5, of('hfbus', 'cpu'), absolute=True),
             Figure('first event', 'us', 'lower', 400, of('hfbus', 'first.p50'),
                    absolute=True)],
-        hfbus=['idle'], transport='shm', idle='adaptive'))
+        hfbus=['idle', '--size', '64', '--ack', 'received'], transport='shm', idle='adaptive',
+        curves=[('first event', 'hfbus', 'first')]))
     return cases
 
 

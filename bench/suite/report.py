@@ -253,8 +253,9 @@ def stage_table(rows):
     if not rows:
         return ''
     cells = ''.join(
-        f'<tr><td>{esc(r["name"])}</td><td class="n">{esc(r["core"] if r["core"] is not None else "")}'
-        f'</td><td class="n">{number(r["count"])}</td>'
+        f'<tr><td>{esc(r["name"])}</td>'
+        f'<td class="n">{esc(r["core"] if r["core"] is not None else "")}</td>'
+        f'<td class="n">{number(r["count"])}</td>'
         + ''.join(f'<td class="n">{esc(micros(r[p]) if r.get(p) is not None else "–")}</td>'
                   for p in ('p50', 'p90', 'p99', 'p99.9', 'max')) + '</tr>' for r in rows)
     return ('<p class="soft">Where the time goes, by the bus itself</p>'

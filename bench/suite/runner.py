@@ -59,6 +59,7 @@ class Runner:
         # paths of sockets are short
         self.sockets = tempfile.mkdtemp(prefix='hfbus-bench-')
         self.number = 0
+        self.doing = 'limits'  # for warnings
 
     def program(self, name):
         path = os.path.join(self.build, name)
@@ -124,10 +125,13 @@ class Runner:
         return found
 
     def limit(self, args, seconds, warmup=0.5, disk=False, cpus=2):
-        """A raw limit: its first thread where ours run, its second where the bus's core runs."""
+        """
+        A raw limit. cpus: 2 its first thread where ours run, its second where the bus's core
+        runs; 1 where the bus's core runs; 0 where ours run.
+        """
         more = ['--data', self.folder] if disk else []
-        cores = f'{self.our_cpu},{self.bus_cpu}' if cpus == 2 else f'{self.bus_cpu}'
-        return self.bench(['limit', *args, '--cores', cores, *more], seconds, warmup)
+        cores = {2: f'{self.our_cpu},{self.bus_cpu}', 1: self.bus_cpu, 0: self.our_cpu}[cpus]
+        return self.bench(['limit', *args, '--cores', str(cores), *more], seconds, warmup)
 
     def bus(self, **more):
         return Bus(self, **more)
@@ -199,7 +203,8 @@ class Bus:
         if self.process is not None:
             status = self.runner.end(self.process, signal.SIGINT)
             if status != 0 and not quiet:
-                self.runner.warn(f'a bus ended with status {status}: {self.log_tail()}')
+                self.runner.warn(f'{self.runner.doing}: the bus ended with status {status}, after it was '
+                                 f'measured: {self.log_tail()}')
             self.process = None
         if self.own_data:
             shutil.rmtree(self.data, ignore_errors=True)
@@ -209,8 +214,8 @@ class Bus:
     def scenario(self, args, seconds, warmup=0.5, transport='memif', cpus=1, patience=None):
         args = list(args)
         if transport == 'memif':
-            args += ['--transport', 'memif', '--device',
-                     f'socket={self.socket},socket-abstract=no', '--address', BUS_IP]
+            args += ['--transport', 'memif', '--address', BUS_IP, '--device',
+                     f'net_memif0,role=client,socket={self.socket},socket-abstract=no']
         elif transport is not None:
             args += ['--transport', transport]
         cores = f'{self.runner.our_cpu}' if cpus == 1 else \

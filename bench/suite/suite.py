@@ -81,6 +81,8 @@ def figures_of(case, outcomes, errors):
             try:
                 if figure.raw_of:
                     raw = figure.raw_of(results)
+                    if not raw:
+                        raise Failed('the raw limit measured nothing, see --duration')
                     raws.append(raw)
                 if not error:
                     hfbus = figure.hfbus_of(results)
@@ -163,6 +165,7 @@ class Suite:
     def case(self, case):
         outcomes, errors = [], []
         title = f'{case.budget:2d}  {case.name}'
+        self.runner.doing = f'{case.budget}. {case.name}'
         prepared = False
         for n in range(self.args.runs):
             results, error = {}, None
