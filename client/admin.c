@@ -228,3 +228,30 @@ hfb_admin_counters_each(struct hfb_bus *bus,
 		return -EOPNOTSUPP;
 	return (int)hfb_counters_each(&bus->counters, each_counter, &e);
 }
+
+struct each_histogram {
+	void (*each)(void *arg, const char *name, const char *labels, const char *unit,
+		     const struct hfb_histogram *h);
+	void *arg;
+};
+
+static void
+each_histogram(void *arg, const struct hfb_histogram_descriptor *d, const struct hfb_histogram *h)
+{
+	const struct each_histogram *e = (const struct each_histogram *)arg;
+
+	e->each(e->arg, d->name, d->labels, d->unit, h);
+}
+
+int
+hfb_admin_histograms_each(struct hfb_bus *bus,
+			  void (*each)(void *arg, const char *name, const char *labels,
+				       const char *unit, const struct hfb_histogram *h),
+			  void *arg)
+{
+	struct each_histogram e = { each, arg };
+
+	if (bus->counters.header == NULL)
+		return -EOPNOTSUPP;
+	return (int)hfb_counters_histograms_each(&bus->counters, each_histogram, &e);
+}

@@ -16,6 +16,8 @@
 #include <hfbus/hfbus.h>
 
 #include "clock.h"
+#include "stat_latency.h"
+#include "units.h"
 #include "uuid.h"
 
 struct counter {
@@ -37,9 +39,11 @@ help(void)
 	printf("Usage: hfbus stat [OPTION]...\n"
 	       "Show counters of the running bus: cores, ports, partitions, what was dropped and "
 	       "why.\n\n"
-	       "  --json      everything, for programs\n"
-	       "  --data DIR  data folder of the bus\n"
-	       "  --help      this text\n\n"
+	       "  --latency      times of events from stage to stage instead: p50 to max by core\n"
+	       "  --interval S   with --latency: of the next S seconds only\n"
+	       "  --json         everything, for programs\n"
+	       "  --data DIR     data folder of the bus\n"
+	       "  --help         this text\n\n"
 	       "Counters count from hfbusd's start. Exit status: 0 ok, 1 failed, 2 wrong usage.\n");
 }
 
@@ -67,9 +71,8 @@ collect(void *arg, const char *name, const char *labels, int gauge, uint64_t val
 	c->value = value;
 }
 
-/* The value of label @key in "a=1,b=2" into @to; false: not there. */
-static bool
-label_get(const char *labels, const char *key, char *to, size_t size)
+bool
+hfb_stat_label(const char *labels, const char *key, char *to, size_t size)
 {
 	size_t n = strlen(key);
 
@@ -218,7 +221,7 @@ value_of(const struct stat_data *d, const char *name, const char *core)
 
 	for (uint32_t i = 0; i < d->count; i++)
 		if (strcmp(d->counters[i].name, name) == 0 &&
-		    label_get(d->counters[i].labels, "core", text, sizeof(text)) &&
+		    hfb_stat_label(d->counters[i].labels, "core", text, sizeof(text)) &&
 		    strcmp(text, core) == 0)
 			sum += d->counters[i].value;
 	return sum;
@@ -300,7 +303,7 @@ rest_print(const struct stat_data *d)
 		if (skip)
 			continue;
 		snprintf(who, sizeof(who), "%s", c->labels);
-		if (label_get(c->labels, "reason", reason, sizeof(reason))) {
+		if (hfb_stat_label(c->labels, "reason", reason, sizeof(reason))) {
 			char *at = strstr(who, "reason=");
 
 			if (at != NULL)
@@ -319,21 +322,28 @@ int
 hfb_cmd_stat(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "data", required_argument, NULL, 'd' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+		{ "latency", no_argument, NULL, 'l' }, { "interval", required_argument, NULL, 'i' },
+		{ "json", no_argument, NULL, 'j' },    { "data", required_argument, NULL, 'd' },
+		{ "help", no_argument, NULL, 'h' },    { NULL, 0, NULL, 0 },
 	};
 	struct hfb_bus_config config = { 0 };
 	struct stat_data d = { 0 };
 	struct hfb_ipc_node node;
 	struct hfb_bus *bus = NULL;
 	struct hfb_err err = { 0 };
-	bool json = false;
+	bool json = false, latency = false;
+	uint64_t interval_ns = 0;
 	int c, r;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (c) {
+		case 'l':
+			latency = true;
+			break;
+		case 'i':
+			if (hfb_duration_parse(optarg, &interval_ns) < 0 || interval_ns == 0)
+				return hfb_cli_usage("stat", "--interval takes a time like 10s");
+			break;
 		case 'j':
 			json = true;
 			break;
@@ -350,12 +360,19 @@ hfb_cmd_stat(int argc, char **argv)
 	if (optind != argc)
 		return hfb_cli_usage("stat", "no arguments are needed, but '%s' was given",
 				     argv[optind]);
+	if (interval_ns != 0 && !latency)
+		return hfb_cli_usage("stat", "--interval goes with --latency");
 	r = hfb_bus_open(&config, &bus, &err);
 	if (r == 0)
 		r = hfb_admin_node_get(bus, &node, &err);
 	if (r < 0) {
 		hfb_bus_close(bus);
 		return hfb_cli_fail("stat", &err);
+	}
+	if (latency) {
+		r = hfb_stat_latency(bus, interval_ns, json);
+		hfb_bus_close(bus);
+		return r;
 	}
 	hfb_admin_counters_each(bus, collect, &d);
 	if (json) {

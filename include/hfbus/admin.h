@@ -66,6 +66,14 @@ int hfb_admin_counters_each(struct hfb_bus *bus,
 					 uint64_t value),
 			    void *arg);
 
+/** hfbusd's histograms, likewise; @unit is that of the values ("ns"). @h goes on counting
+ * while it is looked at; its layout, and what reads it, are in base/histogram.h. */
+struct hfb_histogram;
+int hfb_admin_histograms_each(struct hfb_bus *bus,
+			      void (*each)(void *arg, const char *name, const char *labels,
+					   const char *unit, const struct hfb_histogram *h),
+			      void *arg);
+
 #ifdef __cplusplus
 }
 #endif

@@ -365,6 +365,10 @@ rig_durable(struct rig *rig, uint32_t i)
 	rig->log[i].durable = rig->log[i].appended;
 	rig->log[i].committed = rig->log[i].durable;
 	rig->positions[i].committed.position = rig->log[i].committed;
+	rig->positions[i].committed.offset = rig->log[i].next_offset;
+	rig->core.times.reaped_tsc = hfb_clock_tsc();
+	if (rig->partition[i].subs_head != NULL)
+		hfb_push_committed(&rig->core, &rig->partition[i]);
 	dirty(rig, i);
 }
 

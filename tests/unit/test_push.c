@@ -101,6 +101,36 @@ test_bytes_come_once_within_the_window(void)
 	CU_ASSERT_EQUAL(rig_sent_count(&rig, HFB_FRAME_READ_STATE), 0);
 }
 
+/* Each event of each reader counts once, in the turn its last byte goes. */
+static void
+test_the_time_from_commit_to_push_is_counted(void)
+{
+	const struct hfb_histogram *pushed = rig.core.times.of[HFB_STAGE_TIME_PUSHED];
+	struct hfb_session *reader = rig_local(&rig), *second = rig_local(&rig);
+	uint64_t position;
+
+	fill(3);
+	CU_ASSERT_EQUAL(hfb_histogram_count(pushed), 0);
+	rig_subscribe(&rig, reader, HFB_FROM_EARLIEST, 0, 1 << 20, HFB_SUBSCRIBE_SEEK);
+	rig_turn(&rig);
+	/* old data: when it was committed is not known */
+	CU_ASSERT_EQUAL(hfb_histogram_count(pushed), 0);
+	fill(1);
+	CU_ASSERT_EQUAL(hfb_histogram_count(pushed), 16);
+	rig_subscribe(&rig, second, HFB_FROM_LATEST, 0, 8, HFB_SUBSCRIBE_SEEK);
+	position = rig.log[0].committed;
+	fill(1);
+	CU_ASSERT_EQUAL(hfb_histogram_count(pushed), 32);
+	/* the second one's window was too small for it until now */
+	rig_subscribe(&rig, second, HFB_FROM_PLACE, position + 8, 1 << 20, 0);
+	rig_turn(&rig);
+	CU_ASSERT_EQUAL(hfb_histogram_count(pushed), 48);
+	rig_turn(&rig);
+	CU_ASSERT_EQUAL(hfb_histogram_count(pushed), 48);
+	fill(40);
+	CU_ASSERT_EQUAL(hfb_histogram_count(pushed), 48 + 2 * 40 * 16);
+}
+
 static void
 test_new_bytes_follow_and_uncommitted_ones_do_not(void)
 {
@@ -408,6 +438,8 @@ main(void)
 {
 	CU_TestInfo tests[] = {
 		{ "bytes come once, within the window", test_bytes_come_once_within_the_window },
+		{ "the time from commit to push is counted for each event",
+		  test_the_time_from_commit_to_push_is_counted },
 		{ "new bytes follow, uncommitted ones do not",
 		  test_new_bytes_follow_and_uncommitted_ones_do_not },
 		{ "lost bytes are sent again", test_lost_bytes_are_sent_again },
