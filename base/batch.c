@@ -67,7 +67,7 @@ control_type(const struct hfb_batch *h)
 static enum hfb_fault
 header_check(const struct hfb_batch *h)
 {
-	if (h->version != HFB_BATCH_VERSION || h->encoding != HFB_ENCODING_NATIVE ||
+	if (h->version != HFB_BATCH_VERSION || h->encoding > HFB_ENCODING_COMPACTED ||
 	    (h->flags & ~HFB_BATCH_FLAGS_KNOWN) != 0 || h->reserved != 0)
 		return HFB_FAULT_FEATURE;
 	if (h->size < HFB_BATCH_HEADER_BYTES || h->size > HFB_BATCH_BYTES_MAX ||
@@ -75,6 +75,12 @@ header_check(const struct hfb_batch *h)
 		return HFB_FAULT_SHAPE;
 	if (h->base_offset > UINT64_MAX - HFB_BATCH_EVENTS_MAX || h->count > HFB_BATCH_EVENTS_MAX)
 		return HFB_FAULT_SHAPE;
+	if (h->encoding == HFB_ENCODING_COMPACTED)
+		return h->count != 0 && (h->flags & HFB_BATCH_CONTROL) == 0 &&
+				       h->size >= HFB_BATCH_HEADER_BYTES +
+							  sizeof(struct hfb_compacted_records)
+			       ? HFB_FAULT_NONE
+			       : HFB_FAULT_SHAPE;
 	if (h->flags & HFB_BATCH_CONTROL)
 		return control_type(h) != 0 ? HFB_FAULT_NONE : HFB_FAULT_CONTROL;
 	if (h->count == 0 ||
@@ -149,6 +155,54 @@ control_check(const struct hfb_batch_view *v)
 	return HFB_FAULT_NONE;
 }
 
+/* Runs ascend within the batch and count the records; these and zeros fill the rest. */
+static bool
+compacted_check(const struct hfb_batch_view *v)
+{
+	struct hfb_compacted_records head;
+	const uint8_t *at = v->payload;
+	uint64_t next = 0, records = 0;
+	uint32_t left = v->payload_bytes;
+
+	if (left < sizeof(head))
+		return false;
+	memcpy(&head, at, sizeof(head));
+	at += sizeof(head);
+	left -= (uint32_t)sizeof(head);
+	if (head.runs > left / sizeof(struct hfb_compacted_run))
+		return false;
+	for (uint32_t i = 0; i < head.runs; i++) {
+		struct hfb_compacted_run run;
+
+		memcpy(&run, at, sizeof(run));
+		at += sizeof(run);
+		left -= (uint32_t)sizeof(run);
+		if (run.first < next || run.count == 0)
+			return false;
+		next = (uint64_t)run.first + run.count;
+		records += run.count;
+	}
+	if (next > v->header.count || records != head.records)
+		return false;
+	for (uint32_t i = 0; i < head.records; i++) {
+		struct hfb_record h;
+		uint64_t bytes;
+
+		if (left < sizeof(h))
+			return false;
+		memcpy(&h, at, sizeof(h));
+		bytes = hfb_record_bytes(h.value_size, h.key_size, h.headers_size);
+		if (bytes > left)
+			return false;
+		at += bytes;
+		left -= (uint32_t)bytes;
+	}
+	for (; left > 0; at++, left--)
+		if (*at != 0)
+			return false;
+	return true;
+}
+
 enum hfb_fault
 hfb_batch_parse(uint32_t seed, uint64_t position, const void *bytes, size_t size,
 		unsigned int checks, struct hfb_batch_view *ret_view)
@@ -198,6 +252,8 @@ hfb_batch_parse(uint32_t seed, uint64_t position, const void *bytes, size_t size
 	if (checks & HFB_CHECK_RECORDS) {
 		if (v.control != 0)
 			fault = control_check(&v);
+		else if (v.header.encoding == HFB_ENCODING_COMPACTED)
+			fault = compacted_check(&v) ? HFB_FAULT_NONE : HFB_FAULT_RECORDS;
 		else if (hfb_records_check(v.payload, v.payload_bytes, v.header.count) != 0)
 			fault = HFB_FAULT_RECORDS;
 	}
@@ -260,7 +316,8 @@ plausible(const uint8_t *at)
 		return false;
 	memcpy(&version_and_flags, at + 20, 4);
 	memcpy(&reserved, at + 62, 2);
-	return (version_and_flags & 0xffffu) == (HFB_BATCH_VERSION | HFB_ENCODING_NATIVE << 8) &&
+	return (version_and_flags & 0xffu) == HFB_BATCH_VERSION &&
+	       (version_and_flags >> 8 & 0xffu) <= HFB_ENCODING_COMPACTED &&
 	       ((version_and_flags >> 16) & ~HFB_BATCH_FLAGS_KNOWN) == 0 && reserved == 0;
 }
 
@@ -293,6 +350,38 @@ hfb_record_first(const struct hfb_batch_view *view, struct hfb_record_view *r)
 	r->left = view->payload_bytes;
 	r->count = view->control == 0 ? view->header.count : 0;
 	r->index = UINT32_MAX;
+	if (view->control == 0 && view->header.encoding == HFB_ENCODING_COMPACTED &&
+	    view->payload_bytes >= sizeof(struct hfb_compacted_records)) {
+		struct hfb_compacted_records head;
+		uint32_t bytes;
+
+		memcpy(&head, view->payload, sizeof(head));
+		bytes = (uint32_t)(sizeof(head) + head.runs * sizeof(struct hfb_compacted_run));
+		r->runs_left = head.runs;
+		r->runs = view->payload + sizeof(head);
+		r->at += bytes;
+		r->left -= bytes;
+		r->compacted = true;
+	}
+}
+
+/* The index of the next record by its run. False: there is none. */
+static bool
+run_next(struct hfb_record_view *r)
+{
+	struct hfb_compacted_run run;
+
+	if (r->run_left == 0) {
+		if (r->runs_left == 0)
+			return false;
+		memcpy(&run, r->runs, sizeof(run));
+		r->runs += sizeof(run);
+		r->runs_left--;
+		r->run_left = run.count;
+		r->index = run.first - 1;
+	}
+	r->run_left--;
+	return true;
 }
 
 bool
@@ -302,7 +391,9 @@ hfb_record_next(struct hfb_record_view *r)
 	const uint8_t *at;
 	uint64_t bytes;
 
-	if (r->index + 1 >= r->count || r->left < sizeof(h))
+	if (r->compacted ? !run_next(r) : r->index + 1 >= r->count)
+		return false;
+	if (r->left < sizeof(h))
 		return false;
 	memcpy(&h, r->at, sizeof(h));
 	bytes = hfb_record_bytes(h.value_size, h.key_size, h.headers_size);

@@ -113,8 +113,17 @@ struct hfb_record_view {
 	const uint8_t *at;
 	size_t left;
 	uint32_t count;
+	bool compacted; /* some of its records are gone */
+	uint32_t runs_left, run_left;
+	const uint8_t *runs;
 };
 void hfb_record_first(const struct hfb_batch_view *view, struct hfb_record_view *r);
+/* Is there another one? */
+static inline bool
+hfb_record_more(const struct hfb_record_view *r)
+{
+	return r->compacted ? r->run_left > 0 || r->runs_left > 0 : r->index + 1 < r->count;
+}
 /* Returns true with the next record, false after the last (or at one that does not fit). */
 bool hfb_record_next(struct hfb_record_view *r);
 /* One header of {u16 name_size, u16 value_size, name, value}...; start with *@at = 0. */

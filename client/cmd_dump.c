@@ -24,6 +24,7 @@
 
 #include "batch.h"
 #include "clock.h"
+#include "compacted.h"
 #include "crc32c.h"
 #include "err.h"
 #include "json_line.h"
@@ -175,9 +176,15 @@ batch_count(struct dump *d, const struct hfb_batch_view *view)
 
 	if (d->batches++ == 0)
 		d->first_offset = b->base_offset;
-	if (view->control == 0)
-		d->events += b->count;
-	else if (view->control == HFB_CONTROL_GAP)
+	if (view->control == 0) {
+		struct hfb_record_view record;
+
+		/* counted, since compaction leaves fewer than the batch took offsets */
+		hfb_record_first(view, &record);
+		while (hfb_record_next(&record))
+			d->events++;
+	}
+	if (view->control == HFB_CONTROL_GAP)
 		d->gaps++;
 	d->next_offset = b->base_offset + b->count;
 	d->end_position = view->position + b->size;
@@ -188,13 +195,13 @@ batch_count(struct dump *d, const struct hfb_batch_view *view)
  * batch of this place, so a sound one further on proves that there was more.
  */
 static void
-file_walk(struct dump *d, const struct hfb_segment_header *h, const uint8_t *bytes, size_t size)
+file_walk(struct dump *d, uint64_t position, const uint8_t *bytes, size_t size)
 {
 	struct hfb_batch_view view, found;
 	struct hfb_walk walk;
 	enum hfb_fault fault;
 
-	hfb_walk_init(&walk, d->seed, h->base_position, bytes, size);
+	hfb_walk_init(&walk, d->seed, position, bytes, size);
 	for (;;) {
 		uint64_t at = walk.position, next;
 
@@ -221,6 +228,37 @@ file_walk(struct dump *d, const struct hfb_segment_header *h, const uint8_t *byt
 		walk.left -= next - at;
 		walk.position = next;
 	}
+}
+
+/* A compacted segment: runs of batches, each at the position it always had. */
+static int
+compacted_walk(struct dump *d, const struct hfb_segment_header *h, const uint8_t *bytes,
+	       size_t size, struct hfb_err *err)
+{
+	struct hfb_compacted_extent *entries = NULL;
+	struct hfb_compacted_header head;
+	size_t table;
+
+	if (hfb_compacted_head(bytes, size, h, &head) < 0)
+		return hfb_err_set(err, -EBADMSG, "%s: header of a compacted segment is bad",
+				   d->path);
+	table = (head.extents_count + 1) * sizeof(*entries);
+	if (size >= HFB_SEGMENT_HEADER_BYTES + head.data_bytes + table)
+		entries = malloc(table);
+	if (entries != NULL)
+		memcpy(entries, bytes + HFB_SEGMENT_HEADER_BYTES + head.data_bytes, table);
+	if (entries == NULL || !hfb_extents_check(h, &head, entries)) {
+		free(entries);
+		return hfb_err_set(err, -EBADMSG, "%s: extents of a compacted segment are bad",
+				   d->path);
+	}
+	for (uint32_t i = 0; i < head.extents_count; i++)
+		file_walk(d, entries[i].position, bytes + HFB_SEGMENT_HEADER_BYTES + entries[i].at,
+			  entries[i + 1].at - entries[i].at);
+	d->next_offset = head.end_offset;
+	d->end_position = h->base_position + h->capacity_bytes;
+	free(entries);
+	return 0;
 }
 
 static int
@@ -276,11 +314,11 @@ header_print(struct dump *d, const struct hfb_segment_header *h)
 		hfb_text_string(t, ",\"check\":\"ok\"}\n");
 		return;
 	}
-	printf("%s\ntopic %s, partition %u, positions %" PRIu64 " to %" PRIu64
-	       ", made %s, recycled %u "
+	printf("%s\ntopic %s, partition %u, positions %" PRIu64 " to %" PRIu64 ", made %s, %s%u "
 	       "times\n",
 	       d->path, uuid, h->partition, h->base_position, h->base_position + h->capacity_bytes,
-	       created, h->generation);
+	       created, h->kind == HFB_SEGMENT_COMPACTED ? "compacted, recycled " : "recycled ",
+	       h->generation);
 }
 
 static int
@@ -327,7 +365,12 @@ dump_file(struct dump *d, struct hfb_err *err)
 	if (log_bytes > h.capacity_bytes)
 		log_bytes = (size_t)h.capacity_bytes;
 	d->end_position = h.base_position;
-	file_walk(d, &h, bytes + HFB_SEGMENT_HEADER_BYTES, log_bytes);
+	if (h.kind == HFB_SEGMENT_COMPACTED)
+		r = compacted_walk(d, &h, bytes, (size_t)st.st_size, err);
+	else
+		file_walk(d, h.base_position, bytes + HFB_SEGMENT_HEADER_BYTES, log_bytes);
+	if (r < 0)
+		goto out;
 	if (d->json) {
 		field(&d->out, "{\"batches\":", d->batches);
 		field(&d->out, ",\"events\":", d->events);

@@ -27,6 +27,7 @@
 struct publish {
 	struct hfb_pub *pub;
 	const char *key;
+	int delimiter;	  /* between key and value in each line; -1 = none */
 	uint64_t wait_ns; /* patience with refusals */
 	bool progress;
 	uint64_t began_ns, told_ns;
@@ -42,6 +43,10 @@ help(void)
 	       "  --partition N    to this partition (else by key, else to all in turn)\n"
 	       "  --key K          key of every event; decides the partition, as Kafka's clients "
 	       "do\n"
+	       "  --key-delimiter C  each line is a key, this character, and a value; a line "
+	       "without\n"
+	       "                   it is a key alone: an event without a value, which says that\n"
+	       "                   the key is gone\n"
 	       "  --ack STAGE      received, durable, mirrored or mirrored-durable\n"
 	       "                   (else the topic's commit stage)\n"
 	       "  --udp HOST:PORT  over UDP instead of shared memory\n"
@@ -84,6 +89,7 @@ patience(struct publish *p, int r, uint64_t since)
 static int
 send_line(struct publish *p, const char *line, size_t size, struct hfb_err *err)
 {
+	const char *cut = p->delimiter < 0 ? NULL : memchr(line, p->delimiter, size);
 	struct hfb_event event = { .value = line };
 	uint64_t since = 0;
 	int r;
@@ -97,6 +103,15 @@ send_line(struct publish *p, const char *line, size_t size, struct hfb_err *err)
 	if (p->key != NULL) {
 		event.key = p->key;
 		event.key_size = (uint32_t)strlen(p->key);
+	} else if (p->delimiter >= 0) {
+		event.key = line;
+		event.key_size = cut != NULL ? (uint32_t)(cut - line) : (uint32_t)size;
+		event.value = cut != NULL ? cut + 1 : NULL;
+		event.value_size = cut != NULL ? (uint32_t)(size - event.key_size - 1) : 0;
+		if (event.key_size > HFB_KEY_BYTES_MAX)
+			return hfb_err_set(err, -EMSGSIZE,
+					   "line %" PRIu64 " has a key of %u bytes, at most %u",
+					   p->in_lines + 1, event.key_size, HFB_KEY_BYTES_MAX);
 	}
 	for (;;) {
 		r = hfb_pub_send(p->pub, &event, err);
@@ -252,6 +267,7 @@ hfb_cmd_publish(int argc, char **argv)
 	static const struct option options[] = {
 		{ "partition", required_argument, NULL, 'p' },
 		{ "key", required_argument, NULL, 'k' },
+		{ "key-delimiter", required_argument, NULL, 'K' },
 		{ "ack", required_argument, NULL, 'a' },
 		{ "udp", required_argument, NULL, 'u' },
 		{ "wait", required_argument, NULL, 'w' },
@@ -262,7 +278,7 @@ hfb_cmd_publish(int argc, char **argv)
 	};
 	struct hfb_bus_config bus_config = { 0 };
 	struct hfb_pub_config config = { .partition = -1, .ack = -1 };
-	struct publish p = { 0 };
+	struct publish p = { .delimiter = -1 };
 	struct hfb_err err = { 0 }, flush_err = { 0 };
 	struct hfb_bus *bus = NULL;
 	bool quiet = false;
@@ -282,6 +298,13 @@ hfb_cmd_publish(int argc, char **argv)
 				return hfb_cli_usage("publish", "--key has at most %u bytes",
 						     HFB_KEY_BYTES_MAX);
 			p.key = optarg;
+			break;
+		case 'K':
+			if (strlen(optarg) != 1)
+				return hfb_cli_usage("publish",
+						     "--key-delimiter is one character, not '%s'",
+						     optarg);
+			p.delimiter = (unsigned char)optarg[0];
 			break;
 		case 'a':
 			if (hfb_cli_stage("publish", "--ack", optarg, &config.ack) < 0)
@@ -317,6 +340,8 @@ hfb_cmd_publish(int argc, char **argv)
 	}
 	if (optind + 1 != argc)
 		return hfb_cli_usage("publish", optind == argc ? "which TOPIC?" : "one TOPIC only");
+	if (p.key != NULL && p.delimiter >= 0)
+		return hfb_cli_usage("publish", "--key or --key-delimiter, not both");
 	config.topic = argv[optind];
 	hfb_cli_signals();
 	r = hfb_bus_open(&bus_config, &bus, &err);

@@ -180,7 +180,7 @@ record_give(struct hfb_sub *sub)
 		item->event.event_time_ns = r->event_time_ns;
 		item->feed.sequence = sub->view.header.base_sequence + r->index;
 		sub->offset = offset + 1;
-		sub->in_batch = r->index + 1 < r->count;
+		sub->in_batch = hfb_record_more(r);
 		sub->stats.events++;
 		return true;
 	}

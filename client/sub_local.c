@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "compacted.h"
 #include "sub_private.h"
 
 #define BUFFER_BYTES  (HFB_BATCH_BYTES_MAX + HFB_SUB_CHUNK_BYTES)
@@ -38,6 +39,8 @@ struct hfb_local_source {
 	/* file */
 	int fd;
 	uint64_t file_base, file_end;
+	struct hfb_extents *extents;  /* of a compacted one, else NULL */
+	struct hfb_extent_place hole; /* where it goes on, after -ESPIPE */
 	char path[512];
 	uint64_t retried_at; /* position already read anew; NO_POSITION = none */
 	uint64_t waited_at, waited_since_ns;
@@ -164,6 +167,49 @@ file_close(struct hfb_local_source *l)
 		close(l->fd);
 	l->fd = -1;
 	l->file_base = l->file_end = 0;
+	free(l->extents);
+	l->extents = NULL;
+}
+
+/*
+ * What the file is it says itself: it may have been replaced by its compacted form since
+ * hfbusd looked. 0, or why it cannot be read.
+ */
+static int
+file_kind(struct hfb_local_source *l, struct hfb_err *err)
+{
+	struct {
+		struct hfb_segment_header h;
+		uint8_t rest[HFB_COMPACTED_AT + sizeof(struct hfb_compacted_header) -
+			     sizeof(struct hfb_segment_header)];
+	} block;
+	struct hfb_compacted_header head;
+	ssize_t n = pread(l->fd, &block, sizeof(block), 0);
+	size_t size;
+
+	/* A damaged header is no hindrance: what is behind it proves itself, or is damage. */
+	if (n < (ssize_t)sizeof(block) || block.h.magic != HFB_SEGMENT_MAGIC ||
+	    block.h.base_position != l->file_base || block.h.kind != HFB_SEGMENT_COMPACTED ||
+	    hfb_compacted_head(&block, sizeof(block), &block.h, &head) < 0)
+		return 0;
+	size = (head.extents_count + 1) * sizeof(l->extents->entries[0]);
+	l->extents = malloc(sizeof(*l->extents) + size);
+	if (l->extents == NULL)
+		return hfb_err_set(err, -ENOMEM, "out of memory for the extents of %s", l->path);
+	l->extents->count = head.extents_count;
+	for (size_t done = 0; done < size; done += (size_t)n) {
+		n = pread(l->fd, (uint8_t *)l->extents->entries + done, size - done,
+			  (off_t)(HFB_SEGMENT_HEADER_BYTES + head.data_bytes + done));
+		if (n <= 0)
+			break;
+	}
+	if (n <= 0 || !hfb_extents_check(&block.h, &head, l->extents->entries)) {
+		free(l->extents);
+		l->extents = NULL;
+		return 0;
+	}
+	l->file_end = l->file_base + block.h.capacity_bytes;
+	return 0;
 }
 
 /* 0, -ENODATA below start, -ENOTCONN, or why it cannot be had. */
@@ -195,18 +241,19 @@ file_open(struct hfb_sub *sub, uint64_t position, struct hfb_err *err)
 		l->file_end = answer.end_position;
 	answer.path[sizeof(answer.path) - 1] = '\0';
 	memcpy(l->path, answer.path, sizeof(l->path));
-	return 0;
+	return file_kind(l, err);
 }
 
 /*
  * Read up to @size bytes at @position, which must be durable that far.
- * Returns how many (a segment's end may cut them), or an error as above.
+ * Returns how many (a segment's end may cut them), -ESPIPE (compaction left nothing
+ * here, ->hole says where it goes on), or an error as above.
  */
 static int64_t
 file_read(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size, struct hfb_err *err)
 {
 	struct hfb_local_source *l = sub->local;
-	uint64_t done = 0;
+	uint64_t done = 0, from;
 	int r;
 
 	if (l->fd < 0 || position < l->file_base || position >= l->file_end) {
@@ -218,10 +265,16 @@ file_read(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size, st
 	}
 	if (size > l->file_end - position)
 		size = l->file_end - position;
+	from = HFB_SEGMENT_HEADER_BYTES + (position - l->file_base);
+	if (l->extents != NULL) {
+		if (!hfb_extents_find(l->extents->entries, l->extents->count, position, &l->hole))
+			return -ESPIPE;
+		from = l->hole.at;
+		if (size > l->hole.bytes)
+			size = l->hole.bytes;
+	}
 	while (done < size) {
-		ssize_t n =
-			pread(l->fd, to + done, size - done,
-			      (off_t)(HFB_SEGMENT_HEADER_BYTES + (position - l->file_base) + done));
+		ssize_t n = pread(l->fd, to + done, size - done, (off_t)(from + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -389,6 +442,13 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 	}
 	if (got == -ENOTCONN || got == -ETIMEDOUT)
 		return HFB_SOURCE_NONE;
+	if (got == -ESPIPE) {
+		sub->position = l->hole.position;
+		sub->offset = l->hole.offset;
+		sub->bytes_left = 0;
+		l->in_ring = false;
+		return HFB_SOURCE_AGAIN;
+	}
 	if (got < 0)
 		return (int)got;
 	l->in_ring = false;
@@ -419,6 +479,11 @@ damage_end(struct hfb_sub *sub, uint64_t from, uint64_t *ret_to, uint64_t *ret_o
 		else if (ring_current(sub) && size <= l->ring_bytes &&
 			 ring_copy(sub, at, l->buffer, size))
 			got = (int64_t)size;
+		if (got == -ESPIPE) {
+			*ret_to = l->hole.position;
+			*ret_offset = l->hole.offset;
+			return;
+		}
 		if (got <= 0)
 			break;
 		if (hfb_batch_search(sub->seed, at, l->buffer, (size_t)got, &found)) {
@@ -521,6 +586,10 @@ local_stream_search(struct hfb_sub *sub, uint64_t key)
 					      ring_copy(sub, at, chunk, size)
 				      ? (int64_t)size
 				      : -ENODATA;
+		if (got == -ESPIPE) {
+			at = l->hole.position;
+			continue;
+		}
 		if (got <= 0)
 			break;
 		hfb_walk_init(&walk, sub->seed, at, chunk, (size_t)got);

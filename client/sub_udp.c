@@ -46,6 +46,8 @@ struct hfb_udp_source {
 	uint64_t retried_at;
 	uint64_t damage_from;		   /* searching behind a bad batch; all ones = no */
 	uint64_t corrupt_from, corrupt_to; /* the broker cannot serve these; 0, 0 = none */
+	bool hole;			   /* they are what compaction took */
+	uint64_t hole_offset;		   /* of what is behind */
 };
 
 static void
@@ -174,10 +176,13 @@ state_take(struct hfb_sub *sub, const struct hfb_frame_read_state *state, uint64
 		hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0, NULL);
 		return HFB_SOURCE_MARK;
 	case HFB_WIRE_CORRUPT:
+	case HFB_WIRE_COMPACTED:
 		/* told again when we seek there, should something before it be missing yet */
 		if (state->position - 8ull * state->skipped_words == u->pieces.contiguous) {
 			u->corrupt_from = u->pieces.contiguous;
 			u->corrupt_to = state->position;
+			u->hole = state->code == HFB_WIRE_COMPACTED;
+			u->hole_offset = state->offset;
 		}
 		return HFB_SOURCE_AGAIN;
 	case HFB_WIRE_IO_ERROR:
@@ -347,6 +352,11 @@ udp_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 		uint64_t to = u->corrupt_to;
 
 		u->corrupt_to = 0;
+		if (u->hole) {
+			position_set(sub, to, u->hole_offset);
+			seek_begin(sub, now);
+			return HFB_SOURCE_AGAIN;
+		}
 		return mark_and_seek(sub, HFB_ITEM_CORRUPT, to, UINT64_MAX, 0, now);
 	}
 	r = timers_run(sub, now, err);

@@ -32,7 +32,7 @@ struct raw_topics {
 	char *ring, *segment, *retention_bytes, *retention_time, *commit;
 };
 struct raw_storage {
-	char *tail, *sync, *dedup_window;
+	char *tail, *sync, *dedup_window, *compact_rate;
 };
 struct raw_limits {
 	char *sessions, *subscriptions, *producers, *local_clients, *local_ring;
@@ -85,6 +85,7 @@ static const cyaml_schema_field_t storage_fields[] = {
 	TEXT("tail", raw_storage, tail),
 	TEXT("sync", raw_storage, sync),
 	TEXT("dedup-window", raw_storage, dedup_window),
+	TEXT("compact-rate", raw_storage, compact_rate),
 	CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t limits_fields[] = {
@@ -315,6 +316,12 @@ set_sync(struct hfb_config *config, const char *text, struct hfb_err *err)
 }
 
 static int
+set_compact_rate(struct hfb_config *config, const char *text, struct hfb_err *err)
+{
+	return hfb_value_bytes(text, &config->compact_bytes_per_s, err);
+}
+
+static int
 set_dedup(struct hfb_config *config, const char *text, struct hfb_err *err)
 {
 	return hfb_value_duration(text, &config->dedup_window_ns, err);
@@ -371,6 +378,7 @@ scalars_apply(struct reading *reading, const struct raw *raw)
 		{ "storage.tail", raw->storage.tail, set_tail },
 		{ "storage.sync", raw->storage.sync, set_sync },
 		{ "storage.dedup-window", raw->storage.dedup_window, set_dedup },
+		{ "storage.compact-rate", raw->storage.compact_rate, set_compact_rate },
 		{ "limits.sessions", raw->limits.sessions, set_sessions },
 		{ "limits.subscriptions", raw->limits.subscriptions, set_subscriptions },
 		{ "limits.producers", raw->limits.producers, set_producers },

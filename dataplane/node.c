@@ -55,6 +55,7 @@ folder_open(struct hfb_node *node, bool hugepages, struct hfb_err *err)
 		.ring_bytes_default = config->ring_bytes,
 		.segment_bytes_default = config->segment_bytes,
 		.dedup_window_ns = config->dedup_window_ns,
+		.compact_bytes_per_s = config->compact_bytes_per_s,
 		.hugepages = hugepages,
 		.helper_cpu = -1,
 	};

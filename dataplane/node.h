@@ -69,6 +69,7 @@ struct hfb_config {
 	uint64_t ring_bytes, segment_bytes; /* defaults for topics */
 	uint64_t retention_bytes, retention_ns;
 	uint64_t dedup_window_ns;
+	uint64_t compact_bytes_per_s; /* 0 = default */
 	enum hfb_stage commit_stage;
 	uint32_t sessions_max, subscriptions_max, producers_max, locals_max; /* per core */
 	uint64_t local_ring_bytes; /* frames a local client may have on the way to a core */

@@ -155,6 +155,8 @@ hfb_partition_open(struct hfb_node *node, const struct hfb_topic *topic, uint32_
 		.retention_ns = topic->info.retention_ns,
 		.segment_bytes_max = topic->info.segment_bytes,
 		.ring_bytes_max = topic->info.ring_bytes,
+		.cleanup = topic->info.cleanup,
+		.tombstone_ns = topic->info.tombstone_ns,
 		.leader_epoch = node->leader_epoch,
 		.positions = positions,
 		.user = partition,

@@ -22,6 +22,7 @@
 #define SUBSCRIPTION_BYTES 256u
 #define PRODUCER_BYTES	   1024u
 #define SEGMENTS_AHEAD	   2u
+#define SEGMENT_GROWTH	   4u /* of each segment over the one before */
 
 static void
 topic_count(struct hfb_plan *plan, uint32_t partitions, uint64_t ring, uint64_t segment,
@@ -36,7 +37,10 @@ topic_count(struct hfb_plan *plan, uint32_t partitions, uint64_t ring, uint64_t 
 	plan->topics++;
 	plan->partitions += partitions;
 	plan->rings_bytes_max += partitions * ring;
-	plan->segments_bytes_min += (uint64_t)partitions * SEGMENTS_AHEAD * segment;
+	/* Segments grow with use: a partition with a few events has a small one, and the next. */
+	plan->segments_bytes_min +=
+		(uint64_t)partitions * HFB_SEGMENT_BYTES_FIRST * (1 + SEGMENT_GROWTH);
+	plan->segments_bytes_ahead += (uint64_t)partitions * SEGMENTS_AHEAD * segment;
 	if (retention == 0)
 		plan->unbounded = true;
 	plan->retention_bytes += partitions * retention;
@@ -143,7 +147,8 @@ print_json(const struct hfb_plan *plan, FILE *to)
 	for (uint32_t i = 0; i < config->cores_count; i++)
 		json_array_append_new(cpus, json_integer(config->cpus[i]));
 	json = json_pack(
-		"{s:s, s:o, s:s, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, "
+		"{s:s, s:o, s:s, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+		"s:o, "
 		"s:I,"
 		" s:o}",
 		"data", config->data_dir, "cpus", cpus, "idle",
@@ -156,7 +161,8 @@ print_json(const struct hfb_plan *plan, FILE *to)
 		"rings_bytes_max", (json_int_t)plan->rings_bytes_max, "local_clients_bytes_max",
 		(json_int_t)plan->locals_bytes_max, "memory_bytes_max",
 		(json_int_t)plan->memory_bytes_max, "segments_bytes_min",
-		(json_int_t)plan->segments_bytes_min, "retention_bytes",
+		(json_int_t)plan->segments_bytes_min, "segments_bytes_ahead",
+		(json_int_t)plan->segments_bytes_ahead, "retention_bytes",
 		plan->unbounded ? json_null() : json_integer((json_int_t)plan->retention_bytes),
 		"disk_free_bytes", (json_int_t)plan->disk_free_bytes, "memlock_bytes",
 		plan->memlock_bytes == UINT64_MAX ? json_null()
@@ -210,7 +216,8 @@ hfb_plan_print(const struct hfb_plan *plan, FILE *to, bool json)
 	line(to, "tables", plan->tables_bytes, "limits.sessions, subscriptions, producers");
 	line(to, "at most", plan->memory_bytes_max, "");
 	fprintf(to, "disk\n");
-	line(to, "segments made ahead", plan->segments_bytes_min, "topics.segment");
+	line(to, "segments, few events", plan->segments_bytes_min, "they grow with use");
+	line(to, "segments made ahead", plan->segments_bytes_ahead, "all busy: topics.segment");
 	if (plan->unbounded && plan->partitions > 0)
 		fprintf(to,
 			"  %-26s %12s  a topic has no topics.retention-bytes: it grows until the "

@@ -21,16 +21,17 @@
 struct hfb_plan {
 	const struct hfb_config *config;
 	struct hfb_eal_plan eal;
-	uint32_t topics, partitions; /* of the catalogue, and topics feeds will make */
-	uint64_t dpdk_bytes;	     /* packet buffers and DPDK's own */
-	uint64_t rings_bytes_max;    /* when every partition is busy */
-	uint64_t rings_bytes_min;    /* when none is */
-	uint64_t locals_bytes_max;   /* when every local client is there and busy */
-	uint64_t tables_bytes;	     /* sessions, subscriptions, producers, cores */
-	uint64_t memory_bytes_max;   /* all of it */
-	uint64_t segments_bytes_min; /* two segments ahead of each busy partition */
-	uint64_t retention_bytes;    /* what retention keeps; 0 with `unbounded` */
-	bool unbounded;		     /* a topic has no size limit */
+	uint32_t topics, partitions;   /* of the catalogue, and topics feeds will make */
+	uint64_t dpdk_bytes;	       /* packet buffers and DPDK's own */
+	uint64_t rings_bytes_max;      /* when every partition is busy */
+	uint64_t rings_bytes_min;      /* when none is */
+	uint64_t locals_bytes_max;     /* when every local client is there and busy */
+	uint64_t tables_bytes;	       /* sessions, subscriptions, producers, cores */
+	uint64_t memory_bytes_max;     /* all of it */
+	uint64_t segments_bytes_min;   /* with a few events in each partition */
+	uint64_t segments_bytes_ahead; /* two of the largest ahead of each, all busy */
+	uint64_t retention_bytes;      /* what retention keeps; 0 with `unbounded` */
+	bool unbounded;		       /* a topic has no size limit */
 	uint64_t disk_free_bytes;
 	uint64_t memlock_bytes; /* limit; all ones = none */
 };

@@ -427,6 +427,31 @@ corrupt_skip(struct hfb_core *core, struct hfb_subscription *sub, uint64_t next_
 }
 
 /*
+ * Compaction left nothing here: as with damage, but there is nothing to tell about.
+ */
+static enum run_end
+hole_skip(struct hfb_core *core, struct hfb_subscription *sub, const struct hfb_read *read)
+{
+	const struct hfb_log *log = sub->partition->log;
+	struct hfb_frame_read_state state = {
+		.partition = sub->partition->handle,
+		.code = HFB_WIRE_COMPACTED,
+		.leader_epoch = hfb_log_epoch(log),
+		.skipped_words = (uint32_t)((read->next_position - sub->position) / 8),
+		.position = read->next_position,
+		.offset = read->next_offset,
+		.committed = hfb_log_committed(log),
+	};
+	uint64_t next_position = read->next_position;
+
+	if (!state_send(core, sub->session, &state))
+		return RUN_NO_FRAME;
+	reader_give(sub);
+	sub->position = next_position;
+	return RUN_MORE;
+}
+
+/*
  * Bytes of the files at the subscription's position: *@ret_from is set when they are
  * there, else the reason is returned.
  */
@@ -443,9 +468,13 @@ file_bytes(struct hfb_core *core, struct hfb_subscription *sub, const uint8_t **
 	if (reader != NULL && reader->read.error == -EBADMSG &&
 	    reader->read.next_position > sub->position)
 		return corrupt_skip(core, sub, reader->read.next_position);
+	if (reader != NULL && reader->read.hole && reader->position == sub->position)
+		return hole_skip(core, sub, &reader->read);
 	if (reader != NULL && reader->read.error != 0) {
 		r = reader->read.error;
 		reader_give(sub);
+		if (r == -EAGAIN)
+			return RUN_MORE; /* in another form by now */
 		if (r == -ENODATA)
 			return subscription_fail(core, sub, HFB_WIRE_BELOW_START,
 						 hfb_log_start(log));
@@ -473,6 +502,7 @@ file_bytes(struct hfb_core *core, struct hfb_subscription *sub, const uint8_t **
 	}
 	reader->position = sub->position;
 	reader->read.error = 0;
+	reader->read.hole = false;
 	reader->read.data_bytes = 0;
 	r = hfb_log_read_start(log, sub->position, &reader->read);
 	if (r == 0) {

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "bug.h"
+#include "compactor.h"
 #include "store_private.h"
 #include "writer_private.h"
 
@@ -92,6 +93,7 @@ let_go(struct hfb_log *log)
 	struct hfb_store *store = log->store;
 	struct hfb_writer *writer = log->writer;
 
+	hfb_compactor_forget(store->compactor, log);
 	hfb_retention_leave(log);
 	pthread_mutex_lock(&store->lock);
 	/* pairs with the acquire in log_detaching; the log may be freed from here on */
@@ -192,8 +194,10 @@ rounds(struct hfb_store *store, uint64_t now_ns)
 		} else if (logs[i]->retry_ns != 0) {
 			store->retries++;
 		}
-		if (all)
-			hfb_retention_round(logs[i], now_ns);
+		if (!all)
+			continue;
+		hfb_retention_round(logs[i], now_ns);
+		hfb_compactor_consider(store->compactor, logs[i], now_ns);
 	}
 	free(logs);
 	return done;
@@ -214,6 +218,7 @@ help(struct hfb_store *store)
 		done += n;
 		now_ns = hfb_env_now_ns(store->env);
 	}
+	done += hfb_compactor_serve(store->compactor);
 	return done + rounds(store, now_ns);
 }
 
@@ -259,6 +264,9 @@ hfb_helper_start(struct hfb_store *store, struct hfb_err *err)
 	if (store->wake_fd < 0)
 		return hfb_err_set(err, -errno, "no eventfd: %s, see the limit of open files",
 				   strerror(errno));
+	r = hfb_compactor_create(store, &store->compactor, err);
+	if (r < 0)
+		return r;
 	if (store->config.helper_manual)
 		return 0;
 	r = pthread_create(&store->thread, NULL, helper_run, store);
@@ -276,6 +284,7 @@ hfb_helper_stop(struct hfb_store *store)
 		hfb_store_wake(store);
 		pthread_join(store->thread, NULL);
 	}
+	hfb_compactor_destroy(store->compactor);
 	if (store->wake_fd >= 0)
 		close(store->wake_fd);
 }

@@ -8,6 +8,7 @@
 #include "bug.h"
 #include "crc32c.h"
 #include "log_private.h"
+#include "store_private.h"
 #include "writer_private.h"
 
 /* intent is raised in strides, so that most claims need not publish it. */
@@ -137,13 +138,15 @@ capacity_next(const struct hfb_log *log, const struct hfb_plan *last)
 }
 
 bool
-hfb_log_plan_next(struct hfb_log *log)
+hfb_log_plan_next(struct hfb_log *log, uint64_t batch_bytes)
 {
 	struct hfb_plan *plan;
-	uint64_t base = BLOCK_UP(log->position), capacity = HFB_SEGMENT_BYTES_MIN;
+	uint64_t base = BLOCK_UP(log->position), capacity;
+	const uint64_t first = log->store->config.segment_bytes_first;
 
 	if (log->plan_tail - log->plan_head == HFB_PLANS)
 		return false;
+	capacity = first;
 	if (log->plan_tail != log->plan_head) {
 		const struct hfb_plan *last = hfb_log_plan(log, log->plan_tail - 1);
 
@@ -152,10 +155,13 @@ hfb_log_plan_next(struct hfb_log *log)
 	} else if (log->start != log->position || log->position != 0) {
 		capacity = log->positions->segment_bytes;
 	}
+	if (capacity < first)
+		capacity = first;
+	/* A batch and the padding behind it, with room for more: never above half a segment. */
+	while (capacity < 2 * batch_bytes)
+		capacity *= 4;
 	if (capacity > log->segment_bytes_max)
 		capacity = log->segment_bytes_max;
-	if (capacity < HFB_SEGMENT_BYTES_MIN)
-		capacity = HFB_SEGMENT_BYTES_MIN;
 	plan = hfb_log_plan(log, log->plan_tail);
 	memset(plan, 0, sizeof(*plan));
 	plan->base = base;
@@ -358,18 +364,22 @@ claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
 {
 	uint64_t pad = 0, end, room = ring_end(log);
 	const struct hfb_plan *plan;
+	uint32_t passed = 0;
 
 	if (bytes > (log->ring_mask + 1) / 4) {
 		hfb_log_ring_ask(log, (uint64_t)bytes * 4);
 		return HFB_LOG_PREPARING;
 	}
-	if (log->plan_append == log->plan_tail && !hfb_log_plan_next(log))
+	if (log->plan_append == log->plan_tail && !hfb_log_plan_next(log, bytes))
 		return HFB_LOG_PREPARING;
 	plan = hfb_log_plan(log, log->plan_append);
-	if (log->position + bytes + HFB_BATCH_HEADER_BYTES > plan->end) {
+	/* The first segments are small: a large batch may have to pass by more than one. */
+	while (log->position + pad + bytes + HFB_BATCH_HEADER_BYTES > plan->end) {
 		pad = plan->end - log->position;
-		if (log->plan_append + 1 == log->plan_tail && !hfb_log_plan_next(log))
+		passed++;
+		if (log->plan_append + passed == log->plan_tail && !hfb_log_plan_next(log, bytes))
 			return HFB_LOG_PREPARING;
+		plan = hfb_log_plan(log, log->plan_append + passed);
 	}
 	end = log->position + pad + bytes;
 	/* Before the ring is asked: it may be full because of this, and then never drains. */
@@ -391,8 +401,9 @@ claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
 
 		hfb_log_intent_raise(log, to < room ? to : room);
 	}
-	if (pad > 0)
-		plan_advance(log);
+	if (passed > 0)
+		while (passed-- > 0)
+			plan_advance(log);
 	else if (log->plan_trigger == 0)
 		log->plan_trigger = plan->base + (plan->end - plan->base) / 4;
 	return HFB_LOG_OK;

@@ -120,7 +120,9 @@ struct hfb_read {
 	uint32_t data_bytes; /* valid, multiple of 8, may be short; never past committed */
 	int error;	     /* 0 or -errno; -EBADMSG: known to be corrupt */
 	bool busy;
-	uint64_t next_position; /* with -EBADMSG: reading may go on here */
+	uint64_t next_position; /* with -EBADMSG, or a hole: reading may go on here */
+	uint64_t next_offset;	/* with a hole */
+	bool hole;		/* compaction left nothing here: 0 bytes, no error */
 	/* storage's own */
 	struct hfb_log *log;
 	uint64_t position;
@@ -149,6 +151,8 @@ struct hfb_log_config {
 	uint64_t retention_ns;		 /* 0 = none */
 	uint64_t segment_bytes_max;	 /* 0 = default */
 	uint64_t ring_bytes_max;	 /* 0 = default */
+	uint32_t cleanup;		 /* enum hfb_cleanup */
+	uint64_t tombstone_ns;		 /* 0 = default */
 	uint32_t leader_epoch;		 /* this run's */
 	struct hfb_positions *positions; /* slot in the shared table; lent until close */
 	void *user;			 /* hfb_log_user() */
@@ -181,6 +185,8 @@ void hfb_log_close(struct hfb_log *log);
 int hfb_log_delete(struct hfb_log *log, struct hfb_err *err);
 /* Retention and the like; takes effect at the helper's next round. */
 void hfb_log_set_retention(struct hfb_log *log, uint64_t retention_bytes, uint64_t retention_ns);
+/* enum hfb_cleanup and its delay; at the helper's next round. What is compacted stays so. */
+void hfb_log_set_cleanup(struct hfb_log *log, uint32_t cleanup, uint64_t tombstone_ns);
 /*
  * Drop what is below offset @before (all ones = all that is committed and durable): the
  * start moves there, and files wholly below it go. Asked again until *@ret_done: then a

@@ -118,7 +118,7 @@ retired_keep(struct hfb_log *log, const struct hfb_recovered_segment *s)
 {
 	char path[HFB_PATH_MAX];
 
-	if (log->retired_count < HFB_RETIRED_MAX && !s->header_bad) {
+	if (log->retired_count < HFB_RETIRED_MAX && !s->header_bad && s->kind == HFB_SEGMENT_LOG) {
 		struct hfb_retired *r = &log->retired[log->retired_count++];
 
 		r->base_position = s->base_position;
@@ -162,6 +162,7 @@ segment_adopt(struct hfb_log *log, struct hfb_recovered *found, struct hfb_recov
 	segment->end_offset = s->end_offset;
 	segment->first_timestamp_ns = s->first_timestamp_ns;
 	segment->last_timestamp_ns = s->last_timestamp_ns;
+	segment->data_bytes = s->data_bytes;
 	log->positions->segment_bytes = s->capacity_bytes;
 	if (s->state == HFB_RECOVERED_SEALED) {
 		segment->begun = 1;
@@ -209,8 +210,6 @@ segments_adopt(struct hfb_log *log, struct hfb_recovered *found, struct hfb_err 
 		case HFB_RECOVERED_UNUSED:
 			chain = chain && !s->header_bad && s->base_position == end &&
 				s->kind == HFB_SEGMENT_LOG &&
-				/* made when batches were smaller: one might not fit */
-				s->capacity_bytes >= 2ull * log->batch_bytes_max &&
 				log->plan_tail - log->plan_head < HFB_PLANS - 1;
 			if (!chain) {
 				stray_remove(log, s);
@@ -295,6 +294,7 @@ recovered_take(struct hfb_log *log, struct hfb_recovered *found)
 	log->start_offset = log->retire_offset = found->start_offset;
 	log->checkpoint_start = found->start_position;
 	log->checkpoint_start_offset = found->start_offset;
+	log->checkpoint_saved = found->checkpoint_position;
 	log->checkpoint_position = found->end_position;
 	log->last_timestamp_ns = found->last_timestamp_ns;
 	log->recovered_epoch = found->leader_epoch;
@@ -394,6 +394,8 @@ hfb_log_open(struct hfb_store *store, const struct hfb_log_config *config, struc
 	log->leader_epoch = config->leader_epoch;
 	log->retention_bytes = config->retention_bytes;
 	log->retention_ns = config->retention_ns;
+	log->cleanup = config->cleanup;
+	log->tombstone_ns = config->tombstone_ns;
 	log->seed = hfb_batch_seed(&config->topic_uuid, config->partition);
 	log->positions->segment_bytes = 0;
 	hfb_log_limits_set(log, config->segment_bytes_max, config->ring_bytes_max);
@@ -518,6 +520,13 @@ hfb_log_set_retention(struct hfb_log *log, uint64_t retention_bytes, uint64_t re
 {
 	__atomic_store_n(&log->retention_bytes, retention_bytes, __ATOMIC_RELAXED);
 	__atomic_store_n(&log->retention_ns, retention_ns, __ATOMIC_RELAXED);
+}
+
+void
+hfb_log_set_cleanup(struct hfb_log *log, uint32_t cleanup, uint64_t tombstone_ns)
+{
+	__atomic_store_n(&log->cleanup, cleanup, __ATOMIC_RELAXED);
+	__atomic_store_n(&log->tombstone_ns, tombstone_ns, __ATOMIC_RELAXED);
 }
 
 int

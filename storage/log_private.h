@@ -192,6 +192,7 @@ struct hfb_log {
 	uint32_t detached;     /* core -> main */
 	struct hfb_table_slot table;
 	uint64_t retention_bytes, retention_ns; /* main -> helper */
+	uint64_t cleanup, tombstone_ns;		/* main -> helper */
 	uint64_t trim_offset;		  /* main -> helper: the start is to be this at least */
 	uint64_t checkpoint_start_offset; /* helper -> main: of the checkpoint on disk */
 
@@ -200,6 +201,9 @@ struct hfb_log {
 	bool folder_made;
 	uint64_t retry_ns;	   /* prepare again from then on, 0 = nothing to retry */
 	uint64_t checkpoint_start; /* start_position of the checkpoint on disk */
+	uint64_t checkpoint_saved; /* position of the same */
+	uint64_t compact_retry_ns;
+	uint64_t tombstone_first_ns; /* oldest that the last pass kept; 0 = none */
 	uint32_t retired_count;
 	struct hfb_retired retired[HFB_RETIRED_MAX];
 	struct hfb_segment **leaving; /* dropped from the table, not yet recycled */
@@ -244,8 +248,9 @@ void hfb_log_limit_update(struct hfb_log *log);
 bool hfb_log_control_append(struct hfb_log *log, uint16_t type, enum hfb_log_refusal *ret_why);
 /* tail: pad. Fill the last block, so that it is written once only. False: no room yet. */
 bool hfb_log_block_fill(struct hfb_log *log);
-/* Plan the segment after the last one planned. False: as many as may be. */
-bool hfb_log_plan_next(struct hfb_log *log);
+/* Plan the segment after the last one planned, for batches of @batch_bytes too. False: as
+ * many as may be. */
+bool hfb_log_plan_next(struct hfb_log *log, uint64_t batch_bytes);
 /* A planned segment's file is there: name its first batch, take its index into use. */
 void hfb_log_plan_bind(struct hfb_log *log, struct hfb_plan *plan, struct hfb_segment *segment);
 uint64_t hfb_log_ready_end(struct hfb_log *log);

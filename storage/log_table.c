@@ -47,8 +47,19 @@ table_make(uint32_t count)
 	return table;
 }
 
-static void
-table_publish(struct hfb_table_slot *slot, struct hfb_table *table)
+struct hfb_table *
+hfb_table_copy(const struct hfb_table_slot *slot)
+{
+	const struct hfb_table *now = slot->current;
+	struct hfb_table *copy = table_make(now->count);
+
+	if (copy != NULL)
+		memcpy(copy->segments, now->segments, now->count * sizeof(now->segments[0]));
+	return copy;
+}
+
+void
+hfb_table_publish(struct hfb_table_slot *slot, struct hfb_table *table)
 {
 	struct hfb_table *old = slot->current;
 
@@ -80,7 +91,7 @@ hfb_table_add(struct hfb_table_slot *slot, struct hfb_segment *segment)
 	next->segments[at] = segment;
 	memcpy(next->segments + at + 1, now->segments + at,
 	       (now->count - at) * sizeof(next->segments[0]));
-	table_publish(slot, next);
+	hfb_table_publish(slot, next);
 	return 0;
 }
 
@@ -95,7 +106,7 @@ hfb_table_drop(struct hfb_table_slot *slot, uint32_t count)
 	if (next == NULL)
 		return -ENOMEM;
 	memcpy(next->segments, now->segments + count, next->count * sizeof(next->segments[0]));
-	table_publish(slot, next);
+	hfb_table_publish(slot, next);
 	return 0;
 }
 

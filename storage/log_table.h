@@ -56,6 +56,9 @@ struct hfb_segment *hfb_table_at(const struct hfb_table *table, uint64_t positio
 int hfb_table_init(struct hfb_table_slot *slot);
 /* 0 or -ENOMEM (unchanged then). @segment goes at its place. */
 int hfb_table_add(struct hfb_table_slot *slot, struct hfb_segment *segment);
+/* A table like the one in use, to be changed and published. NULL: no memory. */
+struct hfb_table *hfb_table_copy(const struct hfb_table_slot *slot);
+void hfb_table_publish(struct hfb_table_slot *slot, struct hfb_table *table);
 /* The first @count go; the caller frees them after the next tidy that says true. */
 int hfb_table_drop(struct hfb_table_slot *slot, uint32_t count);
 /* Free tables that were replaced. False: somebody is inside, ask again later. */

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "compacted.h"
 #include "log_private.h"
 #include "writer_private.h"
 
@@ -23,7 +24,8 @@ read_finish(struct hfb_read_op *op, int error)
 
 	r->error = error;
 	r->busy = false;
-	if (error < 0) {
+	/* -EAGAIN: the file was replaced by its compacted form; the reader asks again */
+	if (error < 0 && error != -EAGAIN) {
 		struct hfb_disk_errors *errors = &op->log->errors;
 
 		__atomic_store_n(&errors->read_error, error, __ATOMIC_RELAXED);
@@ -36,22 +38,62 @@ read_finish(struct hfb_read_op *op, int error)
 	op->read = NULL;
 }
 
+/*
+ * From position to file. In a compacted segment that is by its extents; false: the
+ * position is in a hole, and the read is done.
+ */
+static bool
+read_place(struct hfb_read_op *op)
+{
+	const struct hfb_segment *segment = op->segment;
+	struct hfb_read *r = op->read;
+	uint64_t file = HFB_SEGMENT_HEADER_BYTES + (r->position - segment->base_position);
+	uint64_t valid = op->limit - r->position;
+
+	if (segment->kind == HFB_SEGMENT_COMPACTED) {
+		/* there since the file is open, and stays while the read counts */
+		const struct hfb_extents *extents =
+			__atomic_load_n(&segment->extents, __ATOMIC_ACQUIRE);
+		struct hfb_extent_place place;
+
+		if (!hfb_extents_find(extents->entries, extents->count, r->position, &place)) {
+			r->hole = true;
+			r->next_position = place.position;
+			r->next_offset = place.offset;
+			read_finish(op, 0);
+			return false;
+		}
+		file = place.at;
+		if (valid > place.bytes)
+			valid = place.bytes;
+	}
+	op->at = BLOCK_DOWN(file);
+	op->skip = (uint32_t)(file - op->at);
+	if (valid > r->buffer_bytes)
+		valid = r->buffer_bytes;
+	op->valid = (uint32_t)valid;
+	return true;
+}
+
 /* False: the queue is full. */
 static bool
 read_submit(struct hfb_writer *writer, struct hfb_read_op *op, int fd)
 {
-	struct hfb_segment *segment = op->segment;
 	struct hfb_io_op io = {
 		.kind = HFB_IO_READ,
 		.fd = fd,
 		.file_slot = -1, /* a slot may change hands before this is submitted */
 		.buffer_slot = -1,
-		.bytes = op->bytes,
 		.buffer = op->read->buffer,
-		.offset = HFB_SEGMENT_HEADER_BYTES + (op->aligned - segment->base_position),
-		.user_data = (uintptr_t)op | HFB_OP_READ,
 	};
 
+	if (!read_place(op))
+		return true;
+	io.user_data = (uintptr_t)op | HFB_OP_READ;
+	io.offset = op->at;
+	io.bytes = (op->skip + op->valid + HFB_BLOCK_BYTES - 1) & ~(HFB_BLOCK_BYTES - 1);
+	if (io.bytes > (op->read->buffer_bytes & ~(HFB_BLOCK_BYTES - 1)))
+		io.bytes = op->read->buffer_bytes & ~(HFB_BLOCK_BYTES - 1);
 	if (!hfb_env_io_prepare(writer->io, &io))
 		return false;
 	writer->in_flight++;
@@ -101,6 +143,7 @@ hfb_log_read_start(struct hfb_log *log, uint64_t position, struct hfb_read *r)
 	r->data = r->buffer;
 	r->data_bytes = 0;
 	r->error = 0;
+	r->hole = false;
 	r->next_position = position;
 	r->busy = false;
 	if (corrupt_at(log, position, &limit, &r->next_position)) {
@@ -126,11 +169,7 @@ hfb_log_read_start(struct hfb_log *log, uint64_t position, struct hfb_read *r)
 		limit = segment->base_position + segment->capacity_bytes;
 	op->log = log;
 	op->segment = segment;
-	op->aligned = BLOCK_DOWN(position);
 	op->limit = limit;
-	op->bytes = r->buffer_bytes & ~(HFB_BLOCK_BYTES - 1);
-	if (op->bytes > BLOCK_DOWN(limit + HFB_BLOCK_BYTES - 1) - op->aligned)
-		op->bytes = (uint32_t)(BLOCK_DOWN(limit + HFB_BLOCK_BYTES - 1) - op->aligned);
 	op->read = r;
 	op->parked = fd < 0;
 	r->busy = true;
@@ -162,11 +201,12 @@ hfb_read_unpark(struct hfb_writer *writer, struct hfb_log *log)
 		error = __atomic_load_n(&op->segment->open_error, __ATOMIC_ACQUIRE);
 		if (fd < 0 && error == 0)
 			continue;
+		op->parked = false;
 		if (fd >= 0 && !read_submit(writer, op, fd)) {
+			op->parked = true;
 			writer->unpark_again = true; /* the queue is full: next turn */
 			continue;
 		}
-		op->parked = false;
 		writer->parked_count--;
 		if (fd < 0)
 			read_finish(op, error);
@@ -177,7 +217,7 @@ void
 hfb_read_done(struct hfb_writer *writer, struct hfb_read_op *op, int32_t result)
 {
 	struct hfb_read *r = op->read;
-	uint64_t skip = r->position - op->aligned, end;
+	uint32_t got;
 
 	writer->in_flight--;
 	if (result < 0) {
@@ -185,15 +225,15 @@ hfb_read_done(struct hfb_writer *writer, struct hfb_read_op *op, int32_t result)
 		read_finish(op, result);
 		return;
 	}
-	end = op->aligned + (uint32_t)result;
-	if (end > op->limit)
-		end = op->limit;
-	if (end <= r->position) {
+	if ((uint32_t)result <= op->skip) {
 		/* The file is shorter than its segment. */
 		read_finish(op, -EIO);
 		return;
 	}
-	r->data = r->buffer + skip;
-	r->data_bytes = (uint32_t)(end - r->position) & ~(HFB_BATCH_ALIGN - 1);
+	got = (uint32_t)result - op->skip;
+	if (got > op->valid)
+		got = op->valid;
+	r->data = r->buffer + op->skip;
+	r->data_bytes = got & ~(HFB_BATCH_ALIGN - 1);
 	read_finish(op, 0);
 }

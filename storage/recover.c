@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "bug.h"
+#include "compacted.h"
 #include "crc32c.h"
 #include "env.h"
 #include "file.h"
@@ -79,6 +80,7 @@ segment_inspect(struct hfb_recovery *r, const struct hfb_recover_config *config,
 		struct hfb_recovered_segment *s, struct hfb_err *err)
 {
 	uint8_t block[2 * HFB_SEGMENT_HEADER_BYTES];
+	struct hfb_compacted_header head;
 	struct hfb_segment_header h;
 	struct hfb_err why;
 	char path[4096];
@@ -107,6 +109,10 @@ segment_inspect(struct hfb_recovery *r, const struct hfb_recover_config *config,
 		s->capacity_bytes = h.capacity_bytes;
 		s->kind = h.kind;
 		s->generation = h.generation;
+		/* Its extents are looked at when it is read or has to be scanned. */
+		if (h.kind == HFB_SEGMENT_COMPACTED &&
+		    hfb_compacted_head(block, (size_t)n, &h, &head) == 0)
+			s->data_bytes = head.data_bytes;
 		return 0;
 	}
 	/* Each batch proves itself, so the data does not need the header. */
@@ -210,7 +216,7 @@ checkpoint_place(struct hfb_recovery *r, const struct hfb_checkpoint *c)
 	}
 	s = &ret->segments[at];
 	if (c->position > s->base_position && c->position < segment_end(s) &&
-	    c->segment_base != s->base_position) {
+	    (c->segment_base != s->base_position || s->kind == HFB_SEGMENT_COMPACTED)) {
 		hfb_recover_note(r,
 				 "%s/" HFB_CHECKPOINT_NAME
 				 ": its index is of the segment at %" PRIu64
@@ -516,6 +522,8 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 			goto out;
 		}
 		at = checkpoint_place(r, &checkpoint);
+		if (at >= 0)
+			ret->checkpoint_position = checkpoint.position;
 	}
 	if (ret->segments_count == 0)
 		goto out;
@@ -627,6 +635,7 @@ hfb_recover(struct hfb_env *env, const struct hfb_recover_config *config, struct
 	hfb_producers_fini(&r.producers);
 	hfb_scan_fini(&r.scan);
 	hfb_scan_fini(&r.probe);
+	hfb_segment_reader_fini(&r.reader);
 	for (uint32_t i = 0; r.indexes != NULL && i < ret->segments_count; i++)
 		free(r.indexes[i]);
 	free(r.indexes);

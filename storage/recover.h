@@ -47,6 +47,7 @@ struct hfb_recovered_segment {
 	uint64_t base_offset, end_offset;
 	uint64_t first_timestamp_ns, last_timestamp_ns;
 	uint32_t kind, generation;
+	uint64_t data_bytes; /* of a compacted one */
 	enum hfb_recovered_state state;
 	bool header_bad; /* reported; base from the name, capacity from the file's size */
 	bool blank;	 /* not a byte written behind the header, as far as looked */
@@ -78,7 +79,8 @@ struct hfb_recovered {
 	uint64_t end_position, end_offset;
 	uint32_t leader_epoch; /* of the last batch, 0 = none */
 	uint64_t last_timestamp_ns;
-	struct hfb_epochs epochs; /* room for one more */
+	uint64_t checkpoint_position; /* of the checkpoint it was begun from, 0 = none */
+	struct hfb_epochs epochs;     /* room for one more */
 	uint32_t dedup_count;
 	struct hfb_dedup_entry *dedup; /* oldest first, as hfb_dedup_load() wants them */
 	struct hfb_index *index;       /* of the open segment, for all its capacity; or NULL */

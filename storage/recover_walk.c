@@ -225,7 +225,9 @@ each_behind(struct hfb_recovery *r, uint32_t at, uint64_t from, uint64_t limit,
 		 * file or a long hole must not hide what it proves. */
 		uint64_t until = i > at ? s->base_position + r->reach : limit;
 
-		if (next >= segment_end(s) || (i > at && s->blank))
+		/* A compacted one is never behind what is not durable. */
+		if (next >= segment_end(s) || (i > at && s->blank) ||
+		    s->kind == HFB_SEGMENT_COMPACTED)
 			continue;
 		ret = scan == &r->scan ? 0 : segment_open(r, scan, i, next, err);
 		if (ret < 0)
@@ -473,6 +475,92 @@ segment_leave(struct hfb_recovery *r, uint32_t at, bool *accepted, struct hfb_er
 		       : 0;
 }
 
+/*
+ * All of a compacted segment was durable before it got its name: what is not right in
+ * it is damage. @state: its batches count for epochs and producers.
+ */
+static int
+compacted_walk(struct hfb_recovery *r, uint32_t at, bool state, struct hfb_err *err)
+{
+	struct hfb_recovered_segment *s = &r->ret->segments[at];
+	const struct hfb_segment_place_in_log place = {
+		.base_position = s->base_position,
+		.capacity_bytes = s->capacity_bytes,
+		.kind = s->kind,
+	};
+	struct hfb_corrupt_range range = { .position = s->base_position, .end = segment_end(s) };
+	enum hfb_fault fault = HFB_FAULT_HEADER;
+	struct hfb_err why = { 0 };
+	struct hfb_batch_view v;
+	char path[4096];
+	int ret;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", r->folder, s->name) >= sizeof(path))
+		return hfb_err_set(err, -ENAMETOOLONG, "%s: path too long", r->folder);
+	ret = hfb_segment_reader_open(&r->reader, r->env, path, r->seed, &place, s->base_position,
+				      &why);
+	if (ret < 0 && ret != -EBADMSG)
+		return hfb_err_set(err, ret, "%s", why.text);
+	if (ret == 0) {
+		s->data_bytes = r->reader.head.data_bytes;
+		while ((fault = hfb_segment_reader_next(&r->reader, HFB_CHECK_ALL, &v)) ==
+		       HFB_FAULT_NONE) {
+			if (v.header.leader_epoch < r->epoch ||
+			    (r->offset_known && v.header.base_offset < r->offset) ||
+			    v.header.timestamp_ns < r->timestamp_ns) {
+				fault = HFB_FAULT_SHAPE;
+				break;
+			}
+			range.position = v.position + v.header.size;
+			ret = accept(r, at, &v, state);
+			if (ret < 0)
+				break;
+		}
+		if (ret == 0 && r->reader.scan.error < 0)
+			ret = hfb_err_set(err, r->reader.scan.error, "%s: reading: %s", path,
+					  strerror(-r->reader.scan.error));
+		if (!s->has_batches && fault == HFB_FAULT_END) {
+			s->has_batches = true;
+			s->first_timestamp_ns = r->reader.head.first_timestamp_ns;
+		}
+		s->base_offset = r->reader.head.base_offset;
+		s->end_offset = r->reader.head.end_offset;
+		s->last_timestamp_ns = r->reader.head.last_timestamp_ns;
+		r->timestamp_ns = s->last_timestamp_ns;
+		r->offset = s->end_offset;
+		r->offset_known = true;
+	} else {
+		ret = 0;
+		r->offset_known = false;
+	}
+	r->ret->report.scanned_bytes += r->reader.scan.read_bytes;
+	hfb_segment_reader_close(&r->reader);
+	if (ret == 0 && fault != HFB_FAULT_END) {
+		range.offset = range.end_offset = r->offset;
+		ret = hfb_recover_corrupt(r, &range, s->name,
+					  why.code != 0 ? "no whole compacted segment"
+							: hfb_fault_name(fault));
+	}
+	r->position = s->end_position = segment_end(s);
+	return ret;
+}
+
+/* Go on in segment @at; one that is compacted is through at once. */
+static int
+segment_enter(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
+{
+	const struct hfb_recovered_segment *s = &r->ret->segments[at];
+
+	if (s->kind == HFB_SEGMENT_COMPACTED && r->position < segment_end(s)) {
+		int ret = compacted_walk(r, at, true, err);
+
+		if (ret < 0)
+			return ret;
+		r->walked = true;
+	}
+	return segment_open(r, &r->scan, at, r->position, err);
+}
+
 int
 hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 {
@@ -485,7 +573,7 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 	const char *why;
 	int ret;
 
-	ret = segment_open(r, &r->scan, at, r->position, err);
+	ret = segment_enter(r, at, err);
 	while (ret == 0) {
 		r->walk_at = at;
 		fault = hfb_scan_next(&r->scan, HFB_CHECK_ALL, &v);
@@ -520,7 +608,7 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 				if (ret < 0)
 					break;
 				at++;
-				ret = segment_open(r, &r->scan, at, r->position, err);
+				ret = segment_enter(r, at, err);
 				continue;
 			}
 			why = "a segment is missing";
@@ -544,7 +632,7 @@ hfb_recover_walk(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 			if (ret < 0)
 				break;
 			at = r->resume_at;
-			ret = segment_open(r, &r->scan, at, r->position, err);
+			ret = segment_enter(r, at, err);
 		} else {
 			r->scan.position = r->position;
 		}
@@ -568,6 +656,8 @@ hfb_recover_sealed(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 	r->offset_known = false;
 	r->epoch = 0;
 	r->timestamp_ns = 0;
+	if (s->kind == HFB_SEGMENT_COMPACTED)
+		return compacted_walk(r, at, false, err);
 	ret = segment_open(r, &r->scan, at, s->base_position, err);
 	while (ret == 0) {
 		struct hfb_corrupt_range range;

@@ -14,6 +14,7 @@
 #include "producers.h"
 #include "recover.h"
 #include "scan.h"
+#include "segment_reader.h"
 
 struct hfb_recovery {
 	struct hfb_env *env;
@@ -44,6 +45,7 @@ struct hfb_recovery {
 	struct hfb_producers producers;
 	uint32_t epochs_max; /* allocated */
 	struct hfb_scan scan, probe;
+	struct hfb_segment_reader reader; /* of compacted segments */
 };
 
 /*

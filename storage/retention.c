@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "segment_reader.h"
 #include "store_private.h"
 
 void
@@ -70,9 +71,11 @@ hfb_retention_memory(struct hfb_log *log)
 }
 
 static void
-checkpoint_saved(struct hfb_log *log, uint64_t start_position, uint64_t start_offset)
+checkpoint_saved(struct hfb_log *log, uint64_t position, uint64_t start_position,
+		 uint64_t start_offset)
 {
 	log->checkpoint_start = start_position;
+	log->checkpoint_saved = position;
 	/* pairs with the acquire in hfb_log_trim() */
 	__atomic_store_n(&log->checkpoint_start_offset, start_offset, __ATOMIC_RELEASE);
 }
@@ -140,7 +143,7 @@ hfb_retention_checkpoint(struct hfb_log *log)
 	if (hfb_checkpoint_save(log->store->env, log->folder, &c, &err) < 0)
 		hfb_helper_trouble(log, &err); /* the one before still stands */
 	else
-		checkpoint_saved(log, s->start_position, s->start_offset);
+		checkpoint_saved(log, s->position, s->start_position, s->start_offset);
 out:
 	free(s);
 	hfb_retention_leave(log);
@@ -150,6 +153,26 @@ out:
 
 /* Files. ------------------------------------------------------------------------------ */
 
+/* Where a compacted segment's bytes are; before anybody sees its descriptor. */
+static int
+extents_load(struct hfb_log *log, struct hfb_segment *s, int fd, struct hfb_err *err)
+{
+	struct hfb_compacted_header head;
+	struct hfb_extents *extents;
+	char path[HFB_PATH_MAX];
+	int r;
+
+	r = hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".seg");
+	if (r == 0)
+		r = hfb_extents_load(log->store->env, fd, path, s->base_position, &head, &extents,
+				     err);
+	if (r < 0)
+		return r;
+	free(s->extents);
+	__atomic_store_n(&s->extents, extents, __ATOMIC_RELEASE);
+	return 0;
+}
+
 static void
 file_open_wanted(struct hfb_log *log, struct hfb_segment *s, uint64_t now_ns)
 {
@@ -158,8 +181,19 @@ file_open_wanted(struct hfb_log *log, struct hfb_segment *s, uint64_t now_ns)
 
 	if (__atomic_exchange_n(&s->open_wanted, 0, __ATOMIC_ACQUIRE) == 0 || s->fd >= 0)
 		return;
-	fd = hfb_segment_open(log->store->env, log->folder, s->base_position, &s->direct, &err);
-	if (fd < 0)
+	/* What has its name by now has its bytes elsewhere: who reads looks anew. */
+	fd = s->superseded ? -EAGAIN
+			   : hfb_segment_open(log->store->env, log->folder, s->base_position,
+					      &s->direct, &err);
+	if (fd >= 0 && s->kind == HFB_SEGMENT_COMPACTED) {
+		int r = extents_load(log, s, fd, &err);
+
+		if (r < 0) {
+			hfb_env_close(log->store->env, fd);
+			fd = r;
+		}
+	}
+	if (fd < 0 && !s->superseded)
 		hfb_helper_trouble(log, &err);
 	s->used_ns = now_ns;
 	__atomic_store_n(&s->open_error, fd < 0 ? fd : 0, __ATOMIC_RELEASE);
@@ -202,6 +236,8 @@ file_close_idle(struct hfb_log *log, struct hfb_segment *s, uint64_t now_ns)
 		return;
 	}
 	hfb_env_close(log->store->env, fd);
+	free(s->extents);
+	s->extents = NULL;
 }
 
 void
@@ -305,9 +341,13 @@ segment_gone(struct hfb_log *log, struct hfb_segment *s)
 	struct hfb_env *env = log->store->env;
 	char path[HFB_PATH_MAX];
 
+	if (s->superseded) {
+		hfb_segment_free(env, s);
+		return;
+	}
 	if (hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") == 0)
 		hfb_env_unlink(env, path);
-	if (log->retired_count < HFB_RETIRED_MAX &&
+	if (s->kind == HFB_SEGMENT_LOG && log->retired_count < HFB_RETIRED_MAX &&
 	    s->capacity_bytes ==
 		    __atomic_load_n(&log->positions->segment_bytes, __ATOMIC_RELAXED)) {
 		struct hfb_retired *r = &log->retired[log->retired_count++];
@@ -335,7 +375,8 @@ hfb_retention_leave(struct hfb_log *log)
 
 		/* pairs with the release in read_finish() */
 		if (__atomic_load_n(&s->reads, __ATOMIC_ACQUIRE) != 0 ||
-		    s->base_position + s->capacity_bytes > log->checkpoint_start)
+		    (!s->superseded &&
+		     s->base_position + s->capacity_bytes > log->checkpoint_start))
 			log->leaving[kept++] = s;
 		else
 			segment_gone(log, s);
@@ -350,7 +391,8 @@ leaving_indexes_remove(struct hfb_log *log)
 	char path[HFB_PATH_MAX];
 
 	for (uint32_t i = 0; i < log->leaving_count; i++)
-		if (hfb_segment_path(path, sizeof(path), log->folder,
+		if (!log->leaving[i]->superseded &&
+		    hfb_segment_path(path, sizeof(path), log->folder,
 				     log->leaving[i]->base_position, ".idx") == 0)
 			hfb_env_unlink(log->store->env, path);
 }
@@ -377,7 +419,7 @@ hfb_retention_squeeze(struct hfb_log *log)
 	for (uint32_t i = 0; i < log->leaving_count; i++) {
 		const struct hfb_segment *s = log->leaving[i];
 
-		if (s->base_position + s->capacity_bytes <= c.position &&
+		if (!s->superseded && s->base_position + s->capacity_bytes <= c.position &&
 		    s->base_position + s->capacity_bytes > start) {
 			start = s->base_position + s->capacity_bytes;
 			c.start_offset = s->end_offset;
@@ -391,7 +433,7 @@ hfb_retention_squeeze(struct hfb_log *log)
 			r = hfb_checkpoint_save(env, log->folder, &c, &err);
 		}
 		if (r == 0) {
-			checkpoint_saved(log, start, c.start_offset);
+			checkpoint_saved(log, c.position, start, c.start_offset);
 			hfb_retention_leave(log);
 		}
 	}

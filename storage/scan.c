@@ -37,7 +37,8 @@ hfb_segment_header_parse(const void *bytes, size_t size, const struct hfb_uuid *
 		return hfb_err_set(err, -EBADMSG, "header: wrong magic %016" PRIx64, h.magic);
 	if (hfb_crc32c(0, &h, offsetof(struct hfb_segment_header, header_crc)) != h.header_crc)
 		return hfb_err_set(err, -EBADMSG, "header: checksum wrong");
-	if (h.version != HFB_FORMAT_VERSION || h.incompatible != 0 || h.kind != HFB_SEGMENT_LOG)
+	if (h.version != HFB_FORMAT_VERSION || h.incompatible != 0 ||
+	    h.kind > HFB_SEGMENT_COMPACTED)
 		return hfb_err_set(err, -EBADMSG,
 				   "header: version %u, features %x, kind %u: not known here",
 				   h.version, h.incompatible, h.kind);

@@ -242,6 +242,7 @@ hfb_segment_free(struct hfb_env *env, struct hfb_segment *segment)
 	if (segment == NULL)
 		return;
 	hfb_env_close(env, segment->fd);
+	free(segment->extents);
 	free(segment->index);
 	free(segment);
 }

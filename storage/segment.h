@@ -28,6 +28,7 @@
 #include "index.h"
 
 struct hfb_env;
+struct hfb_extents;
 
 #define HFB_BLOCK_BYTES	 4096u
 #define HFB_ZEROS_BYTES	 HFB_MIB	  /* written at once when a file is made */
@@ -45,9 +46,13 @@ struct hfb_segment {
 	uint32_t index_wanted;	 /* any -> helper */
 	struct hfb_index *index; /* release-stored; NULL = not loaded */
 	bool direct;		 /* opened O_DIRECT */
-	bool sealed;		 /* helper's: all of it durable */
-	bool index_saved;	 /* helper's */
-	uint64_t used_ns;	 /* helper's: when fd was last seen in use */
+	/* of a compacted one, while its file is open: release-stored before fd */
+	struct hfb_extents *extents;
+	uint64_t data_bytes; /* helper's: of a compacted one */
+	bool superseded;     /* helper's: its name is another's by now */
+	bool sealed;	     /* helper's: all of it durable */
+	bool index_saved;    /* helper's */
+	uint64_t used_ns;    /* helper's: when fd was last seen in use */
 	/* written by the core, any thread reads after `begun` */
 	uint64_t base_offset, first_timestamp_ns;
 	uint64_t end_offset, last_timestamp_ns; /* once appends have moved on */

@@ -30,6 +30,8 @@ struct hfb_store_config {
 	uint64_t ring_bytes_default;	/* largest class, 0 = 16 MiB */
 	uint64_t segment_bytes_default; /* largest class, 0 = 64 MiB */
 	uint64_t dedup_window_ns;	/* 0 = default */
+	uint64_t compact_bytes_per_s;	/* read and written by compaction, 0 = 64 MiB */
+	uint64_t segment_bytes_first;	/* smallest class, a log begins with it; 0 = 64 KiB */
 	bool hugepages;			/* rings from hugetlb when the class allows */
 	int helper_cpu;			/* -1 = anywhere */
 	bool helper_manual;		/* no thread: tests and simulators call hfb_store_help() */

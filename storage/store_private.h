@@ -23,6 +23,7 @@
 #include "store.h"
 
 struct hfb_writer;
+struct hfb_compactor;
 
 #define HFB_RETRY_NS	 100000000ull	/* a full disk is tried again after this */
 #define HFB_ROUND_NS	 1000000000ull	/* retention, idle files */
@@ -48,6 +49,7 @@ struct hfb_store {
 	uint32_t round_now;	      /* any thread: not only then */
 	uint32_t retries;	      /* logs with something to try again */
 	uint32_t taken;		      /* logs in its hands, behind the one it is at */
+	struct hfb_compactor *compactor;
 	uint8_t *zeros;		      /* HFB_ZEROS_BYTES */
 	uint8_t *block;		      /* HFB_BLOCK_BYTES */
 	char note[HFB_PATH_MAX + 80]; /* hfb_store_note() */

@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "scan.h"
+#include "segment_reader.h"
 #include "store_private.h"
 
 int
@@ -53,7 +53,12 @@ place_in(struct hfb_log *log, const struct hfb_segment *s, uint64_t offset, uint
 	const struct hfb_index *index = s->index;
 	struct hfb_index_entry entry = { .position = s->base_position };
 	struct hfb_batch_view view;
-	struct hfb_scan scan = { 0 };
+	const struct hfb_segment_place_in_log place = {
+		.base_position = s->base_position,
+		.capacity_bytes = s->capacity_bytes,
+		.kind = s->kind,
+	};
+	struct hfb_segment_reader reader = { 0 };
 	char path[HFB_PATH_MAX];
 	struct hfb_err err;
 	bool found = false;
@@ -64,22 +69,23 @@ place_in(struct hfb_log *log, const struct hfb_segment *s, uint64_t offset, uint
 		entry.position = s->base_position;
 	if (hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".seg") < 0)
 		return false;
-	if (hfb_scan_open(&scan, log->store->env, path, log->seed, s->base_position,
-			  s->capacity_bytes, entry.position, &err) < 0) {
+	if (hfb_segment_reader_open(&reader, log->store->env, path, log->seed, &place,
+				    entry.position, &err) < 0) {
 		hfb_helper_trouble(log, &err);
 		return false;
 	}
-	while (!found && scan.position < durable &&
-	       hfb_scan_next(&scan, HFB_CHECK_HEADER, &view) == HFB_FAULT_NONE) {
-		found = view.header.base_offset + view.header.count > offset;
-		*ret_position = view.position;
-	}
-	if (!found && scan.position >= durable) {
+	/* Not found: behind what is damaged, or removed by compaction; the next one then. */
+	*ret_position = s->base_position + s->capacity_bytes;
+	if (*ret_position > durable)
 		*ret_position = durable;
-		found = true;
+	while (!found && reader.scan.position < durable &&
+	       hfb_segment_reader_next(&reader, HFB_CHECK_HEADER, &view) == HFB_FAULT_NONE) {
+		found = view.header.base_offset + view.header.count > offset;
+		if (found)
+			*ret_position = view.position;
 	}
-	hfb_scan_fini(&scan);
-	return found;
+	hfb_segment_reader_fini(&reader);
+	return true;
 }
 
 void

@@ -350,7 +350,7 @@ log_publish(struct hfb_log *log)
 	}
 	/* Prepared before it is needed. */
 	if (log->position >= log->plan_trigger && log->plan_append + 1 == log->plan_tail)
-		hfb_log_plan_next(log);
+		hfb_log_plan_next(log, 0);
 	return events > 0 ? (uint32_t)events : 1;
 }
 

@@ -30,10 +30,11 @@ struct hfb_read_op {
 	struct hfb_read *read; /* NULL = free */
 	struct hfb_log *log;
 	struct hfb_segment *segment;
-	uint64_t aligned; /* position of the buffer's first byte */
-	uint64_t limit;	  /* valid bytes end here */
-	uint32_t bytes;
-	bool parked; /* its file is being opened */
+	uint64_t limit; /* position that what may be served ends at */
+	uint64_t at;	/* file offset of the buffer's first byte */
+	uint32_t skip;	/* from there to the position asked for */
+	uint32_t valid; /* bytes from that position on, as far as they are there */
+	bool parked;	/* its file is being opened */
 } __attribute__((aligned(8)));
 
 struct hfb_slots {

@@ -68,13 +68,6 @@ struct hfb_ipc_node {
 	uint32_t unknown_logs_count; /* data no catalogue knows: reported, kept */
 };
 
-/* What becomes of old events, beside retention by time and bytes. */
-enum hfb_cleanup {
-	HFB_CLEANUP_DELETE = 0,	 /* nothing else */
-	HFB_CLEANUP_COMPACT = 1, /* the last event of each key stays, see docs/STORAGE.md */
-};
-#define HFB_CLEANUPS 2u
-
 /* A topic in the catalogue. `version` counts changes; higher wins. */
 #define HFB_TOPIC_DELETED	  0x0001u /* tombstone */
 #define HFB_TOPIC_CREATED_BY_FEED 0x0002u

@@ -42,6 +42,11 @@
 #define HFB_RING_BYTES_MAX    (256u * HFB_MIB)
 #define HFB_SEGMENT_BYTES_MIN (1u * HFB_MIB)
 #define HFB_SEGMENT_BYTES_MAX (256u * HFB_MIB)
+/* A log's first segment: ten thousand topics with a few events each are to cost little. */
+#define HFB_SEGMENT_BYTES_FIRST (64u * HFB_KIB)
+
+/* Compaction keeps a tombstone for a day, unless the topic says otherwise. */
+#define HFB_TOMBSTONE_NS_DEFAULT 86400000000000ull
 
 /* Native UDP: a frame in one unfragmented Ethernet packet. */
 #define HFB_UDP_PAYLOAD_MAX 1472u

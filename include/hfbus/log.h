@@ -26,7 +26,8 @@ extern "C" {
 #define HFB_BATCH_VERSION      1u
 
 /* Batch encodings. */
-#define HFB_ENCODING_NATIVE 0u
+#define HFB_ENCODING_NATIVE    0u
+#define HFB_ENCODING_COMPACTED 1u /* struct hfb_compacted_records before the records */
 
 /* Batch flags. */
 #define HFB_BATCH_CONTROL	 0x0001u /* payload is one control record, below */
@@ -198,6 +199,47 @@ struct hfb_index_entry {
 	uint64_t timestamp_ns; /* its timestamp */
 };
 #define HFB_INDEX_INTERVAL_BYTES (64u * 1024u)
+
+/*
+ * A compacted segment (kind HFB_SEGMENT_COMPACTED) stands for the same positions and
+ * offsets as the one it replaces, with fewer events in them. What is left of it:
+ *
+ *	| header block | batches, one after the other | extents, one more than counted |
+ *
+ * Each batch keeps the position it had; an extent is a run of batches that were
+ * neighbours. Between extents is a hole: reading at a position in it goes on with the
+ * first batch behind it. The extent after the last says where the segment ends.
+ */
+#define HFB_COMPACTED_MAGIC 0x0031504d43424648ull /* "HFBCMP1\0" */
+#define HFB_COMPACTED_AT    512u		  /* of the header block */
+struct hfb_compacted_header {
+	uint64_t magic; /* HFB_COMPACTED_MAGIC */
+	uint64_t base_offset, end_offset;
+	uint64_t first_timestamp_ns, last_timestamp_ns; /* of the batches there were */
+	uint64_t data_bytes;				/* of batches; the extents follow them */
+	uint32_t extents_count;
+	uint32_t extents_crc; /* crc32c of extents_count + 1 of them */
+	uint32_t reserved;
+	uint32_t crc; /* crc32c of the bytes before it */
+};
+struct hfb_compacted_extent {
+	uint64_t position; /* of its first batch, multiple of 8 */
+	uint64_t at;	   /* bytes of data before it: file offset less the header block */
+	uint64_t offset;   /* base offset of its first batch */
+};
+
+/*
+ * A batch that lost some of its events (HFB_ENCODING_COMPACTED) keeps header and size of
+ * offsets; its payload is this, then `runs` runs, then the records that are left, then zeros.
+ * A run of records has consecutive offsets from base_offset + first on.
+ */
+struct hfb_compacted_records {
+	uint32_t runs;
+	uint32_t records;
+};
+struct hfb_compacted_run {
+	uint32_t first, count;
+};
 
 /* Bytes a record takes in a batch; sizes as stored (null counts as 0). */
 static inline uint64_t

@@ -29,6 +29,13 @@ enum hfb_stage {
 };
 #define HFB_STAGES 4
 
+/* What becomes of old events, beside retention by time and bytes. */
+enum hfb_cleanup {
+	HFB_CLEANUP_DELETE = 0,	 /* nothing else */
+	HFB_CLEANUP_COMPACT = 1, /* the last event of each key stays, see docs/STORAGE.md */
+};
+#define HFB_CLEANUPS 2u
+
 struct hfb_uuid {
 	uint8_t bytes[16];
 };

@@ -14,7 +14,8 @@
  *   - every event acked by then is there, unchanged, at its offset, once;
  *   - nothing else is there but events appended by then, in order;
  *   - nothing is called corrupt: power failures corrupt nothing;
- *   - a producer that sends its last window again adds nothing, and goes on.
+ *   - a producer that sends its last window again adds nothing, and goes on;
+ *   - of the partition that is compacted meanwhile, the last event of each key.
  *
  * Some images are worked on and crashed again, so that leftovers of one crash
  * meet the recovery of the next.
@@ -38,15 +39,19 @@
 #include "bug.h"
 #include "batch.h"
 #include "crc32c.h"
+#include "compacted.h"
 #include "log.h"
 #include "scan.h"
 #include "sim_disk.h"
 #include "store.h"
+#include "store_private.h"
 #include "writer.h"
 
 #define DATA		"/data"
 #define PARTITIONS	3u
 #define PRODUCERS	3u /* a partition */
+#define COMPACTED	1u /* the partition that is */
+#define KEYS		25u
 #define SEGMENT_BYTES	HFB_SEGMENT_BYTES_MIN
 #define RETENTION_BYTES (2u * HFB_SEGMENT_BYTES_MIN)
 #define IMAGES_A_WORLD	50u
@@ -54,7 +59,7 @@
 
 static struct {
 	uint64_t images, again, worlds, failures, acked_checked, events_checked, operations, rolls,
-		recycled, kills, breaches;
+		recycled, kills, breaches, compacted_files, compacted_events;
 	char first[512];
 } total;
 
@@ -232,20 +237,109 @@ struct reading {
 	uint64_t start, end; /* positions, as recovery says */
 	uint64_t offset;     /* next expected */
 	uint64_t position;
-	bool begun;
+	bool begun, compacted;
+	uint64_t key_seen[KEYS]; /* offset + 1 of the last one there */
 };
+
+static uint32_t
+key_of(const struct event *e)
+{
+	return (uint32_t)(e->id * 0x9e3779b97f4a7c15ull >> 40) % KEYS;
+}
+
+/* Batches one after the other, as far as the log goes. */
+static void
+read_batches(struct reading *g, struct hfb_walk *walk, const char *path, uint64_t base)
+{
+	struct truth *t = &g->world->truths[g->partition];
+	struct hfb_batch_view v;
+	struct hfb_record_view r;
+	enum hfb_fault fault;
+
+	while (walk->position < g->end) {
+		fault = hfb_walk_next(walk, HFB_CHECK_ALL, &v);
+		if (fault == HFB_FAULT_END)
+			break;
+		if (fault != HFB_FAULT_NONE) {
+			fail("partition %u: recovered up to %" PRIu64 ", but %s at %" PRIu64,
+			     g->partition, g->end, hfb_fault_name(fault), walk->position);
+			snprintf(suspect_path, sizeof(suspect_path), "%s", path);
+			suspect_offset = HFB_SEGMENT_HEADER_BYTES + walk->position - base;
+			break;
+		}
+		if (v.header.base_offset != g->offset && v.position == g->start)
+			g->offset = v.header.base_offset;
+		/* compaction leaves holes, and never goes back */
+		if (g->compacted && v.header.base_offset > g->offset)
+			g->offset = v.header.base_offset;
+		if (v.header.base_offset != g->offset) {
+			fail("partition %u: offset %" PRIu64 " where %" PRIu64 " was due",
+			     g->partition, v.header.base_offset, g->offset);
+			g->offset = v.header.base_offset;
+		}
+		for (hfb_record_first(&v, &r); hfb_record_next(&r);) {
+			uint64_t offset = v.header.base_offset + r.index;
+
+			total.events_checked++;
+			if (offset >= t->count || !payload_is(&r, &t->events[offset]) ||
+			    v.header.producer_id !=
+				    producer_id(g->partition, t->events[offset].producer) ||
+			    v.header.base_sequence + r.index != t->events[offset].sequence)
+				fail("partition %u: offset %" PRIu64
+				     " is not what was appended there",
+				     g->partition, offset);
+			else if (g->partition == COMPACTED)
+				g->key_seen[key_of(&t->events[offset])] = offset + 1;
+		}
+		g->offset += v.header.count;
+	}
+	g->position = walk->position;
+}
+
+/* A compacted one: the same in pieces. */
+static void
+read_compacted(struct reading *g, const uint8_t *bytes, uint64_t size, const char *path)
+{
+	struct hfb_uuid topic = topic_uuid();
+	struct hfb_compacted_header head;
+	struct hfb_compacted_extent *entries;
+	struct hfb_segment_header h;
+	struct hfb_walk walk;
+
+	memcpy(&h, bytes, sizeof(h));
+	if (hfb_compacted_head(bytes, size, &h, &head) < 0 ||
+	    size < HFB_SEGMENT_HEADER_BYTES + head.data_bytes +
+			    (head.extents_count + 1) * sizeof(*entries)) {
+		fail("partition %u: %s is no whole compacted segment", g->partition, path);
+		return;
+	}
+	entries = (void *)(uintptr_t)(bytes + HFB_SEGMENT_HEADER_BYTES + head.data_bytes);
+	if (!hfb_extents_check(&h, &head, entries)) {
+		fail("partition %u: %s has bad extents", g->partition, path);
+		return;
+	}
+	total.compacted_files++;
+	for (uint32_t i = 0; i < head.extents_count; i++) {
+		hfb_walk_init(&walk, hfb_batch_seed(&topic, g->partition), entries[i].position,
+			      bytes + HFB_SEGMENT_HEADER_BYTES + entries[i].at,
+			      entries[i + 1].at - entries[i].at);
+		g->compacted = true;
+		read_batches(g, &walk, path, h.base_position);
+		g->compacted = false;
+	}
+	total.compacted_events += head.end_offset - head.base_offset;
+	g->offset = head.end_offset;
+	g->position = h.base_position + h.capacity_bytes;
+}
 
 /* One segment of the list, which comes in the order of names. */
 static void
 read_segment(void *arg, const char *name, bool is_folder)
 {
 	struct reading *g = arg;
-	struct truth *t = &g->world->truths[g->partition];
 	struct hfb_uuid topic = topic_uuid();
-	struct hfb_batch_view v;
-	struct hfb_record_view r;
+	struct hfb_segment_header header;
 	struct hfb_walk walk;
-	enum hfb_fault fault;
 	uint64_t base, size;
 	char path[1024];
 	uint8_t *bytes;
@@ -264,39 +358,11 @@ read_segment(void *arg, const char *name, bool is_folder)
 		size = HFB_SEGMENT_HEADER_BYTES;
 	hfb_walk_init(&walk, hfb_batch_seed(&topic, g->partition), base,
 		      bytes + HFB_SEGMENT_HEADER_BYTES, size - HFB_SEGMENT_HEADER_BYTES);
-	while (walk.position < g->end) {
-		fault = hfb_walk_next(&walk, HFB_CHECK_ALL, &v);
-		if (fault == HFB_FAULT_END)
-			break;
-		if (fault != HFB_FAULT_NONE) {
-			fail("partition %u: recovered up to %" PRIu64 ", but %s at %" PRIu64,
-			     g->partition, g->end, hfb_fault_name(fault), walk.position);
-			memcpy(suspect_path, path, sizeof(path));
-			suspect_offset = HFB_SEGMENT_HEADER_BYTES + walk.position - base;
-			break;
-		}
-		if (v.header.base_offset != g->offset && v.position == g->start)
-			g->offset = v.header.base_offset;
-		if (v.header.base_offset != g->offset) {
-			fail("partition %u: offset %" PRIu64 " where %" PRIu64 " was due",
-			     g->partition, v.header.base_offset, g->offset);
-			g->offset = v.header.base_offset;
-		}
-		for (hfb_record_first(&v, &r); hfb_record_next(&r);) {
-			uint64_t offset = v.header.base_offset + r.index;
-
-			total.events_checked++;
-			if (offset >= t->count || !payload_is(&r, &t->events[offset]) ||
-			    v.header.producer_id !=
-				    producer_id(g->partition, t->events[offset].producer) ||
-			    v.header.base_sequence + r.index != t->events[offset].sequence)
-				fail("partition %u: offset %" PRIu64
-				     " is not what was appended there",
-				     g->partition, offset);
-		}
-		g->offset += v.header.count;
-	}
-	g->position = walk.position;
+	memcpy(&header, bytes, sizeof(header));
+	if (header.kind == HFB_SEGMENT_COMPACTED && header.magic == HFB_SEGMENT_MAGIC)
+		read_compacted(g, bytes, size, path);
+	else
+		read_batches(g, &walk, path, base);
 	free(bytes);
 }
 
@@ -340,6 +406,10 @@ check_log(struct world *w, uint32_t partition, const struct hfb_log_report *repo
 	if (g.begun && g.offset != report->end_offset)
 		fail("partition %u: %" PRIu64 " events are there, recovery says %" PRIu64,
 		     partition, g.offset, report->end_offset);
+	for (uint64_t i = 0; partition == COMPACTED && i < report->end_offset && i < t->count; i++)
+		if (g.key_seen[key_of(&t->events[i])] < i + 1)
+			fail("partition %u: offset %" PRIu64 " was the last of key %u and is gone",
+			     partition, i, key_of(&t->events[i]));
 	total.acked_checked += t->acked;
 }
 
@@ -398,6 +468,11 @@ turn(struct world *w)
 {
 	hfb_writer_poll(w->writer, now_ns());
 	acks_note(w);
+	/* compaction has its turn once a round, and rounds are far apart here */
+	if (sim_random(&w->random) % 64 == 0) {
+		__atomic_store_n(&w->store->round_now, 1, __ATOMIC_RELEASE);
+		hfb_store_wake(w->store);
+	}
 }
 
 /* The helper is another thread: let it run. */
@@ -442,6 +517,7 @@ world_open(struct world *w)
 			.partition = p,
 			.commit_stage = HFB_STAGE_DURABLE,
 			.retention_bytes = p == 0 ? RETENTION_BYTES : 0,
+			.cleanup = p == COMPACTED ? HFB_CLEANUP_COMPACT : HFB_CLEANUP_DELETE,
 			.segment_bytes_max = SEGMENT_BYTES,
 			.ring_bytes_max = HFB_RING_BYTES_MIN,
 			.leader_epoch = epoch,
@@ -519,6 +595,7 @@ append(struct world *w, uint32_t partition)
 	struct hfb_batch_meta meta = { 0 };
 	struct hfb_appended appended;
 	enum hfb_log_refusal why;
+	const uint16_t key_size = partition == COMPACTED ? 4 : HFB_KEY_NULL;
 	struct event events[4];
 	uint64_t sequence;
 	uint8_t *at;
@@ -530,14 +607,14 @@ append(struct world *w, uint32_t partition)
 		size = 8 + (uint32_t)(sim_random(&w->random) % (partition == 1 ? 3000 : 200));
 	}
 	for (uint32_t i = 0; i < count; i++)
-		bytes += (uint32_t)hfb_record_bytes(size, HFB_KEY_NULL, 0);
+		bytes += (uint32_t)hfb_record_bytes(size, key_size, 0);
 	at = hfb_log_claim(w->logs[partition], HFB_BATCH_HEADER_BYTES + bytes, false, &why);
 	if (at == NULL)
 		return false;
 	sequence = sequence_after(t, producer, t->count);
 	memset(at + HFB_BATCH_HEADER_BYTES, 0, bytes);
 	for (uint32_t i = 0; i < count; i++) {
-		struct hfb_record r = { size, HFB_KEY_NULL, 0, 0 };
+		struct hfb_record r = { size, key_size, 0, 0 };
 		uint8_t *to = at + HFB_BATCH_HEADER_BYTES + i * (bytes / count);
 
 		events[i] = (struct event){ .id = id_next++,
@@ -545,7 +622,14 @@ append(struct world *w, uint32_t partition)
 					    .producer = producer,
 					    .bytes = size };
 		memcpy(to, &r, sizeof(r));
-		payload_fill(to + sizeof(r), events[i].id, size);
+		to += sizeof(r);
+		if (partition == COMPACTED) {
+			uint32_t key = key_of(&events[i]);
+
+			memcpy(to, &key, sizeof(key));
+			to += sizeof(key);
+		}
+		payload_fill(to, events[i].id, size);
 	}
 	meta.size = HFB_BATCH_HEADER_BYTES + bytes;
 	meta.count = count;
@@ -792,14 +876,16 @@ main(int argc, char **argv)
 		if (total.images == 0 && total.failures > 0)
 			break;
 	}
-	json = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "seed",
-			 (json_int_t)seed, "images", (json_int_t)total.images, "crashed_again",
-			 (json_int_t)total.again, "worlds", (json_int_t)total.worlds, "operations",
-			 (json_int_t)total.operations, "files_created", (json_int_t)total.rolls,
-			 "retired", (json_int_t)total.recycled, "kills", (json_int_t)total.kills,
+	json = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}",
+			 "seed", (json_int_t)seed, "images", (json_int_t)total.images,
+			 "crashed_again", (json_int_t)total.again, "worlds",
+			 (json_int_t)total.worlds, "operations", (json_int_t)total.operations,
+			 "files_created", (json_int_t)total.rolls, "retired",
+			 (json_int_t)total.recycled, "kills", (json_int_t)total.kills,
 			 "acked_checked", (json_int_t)total.acked_checked, "events_checked",
 			 (json_int_t)total.events_checked, "failures", (json_int_t)total.failures,
-			 "first_failure", total.first);
+			 "compacted_files", (json_int_t)total.compacted_files, "compacted_events",
+			 (json_int_t)total.compacted_events, "first_failure", total.first);
 	json_dumpf(json, stdout, JSON_INDENT(1));
 	printf("\n");
 	json_decref(json);

@@ -35,6 +35,8 @@ log_open(struct rig *rig)
 		.sync = c->sync,
 		.tail = c->tail,
 		.helper_cpu = -1,
+		.segment_bytes_first = c->segment_bytes_first != 0 ? c->segment_bytes_first
+								   : HFB_SEGMENT_BYTES_MIN,
 		.helper_manual = !c->helper_thread,
 	};
 	struct hfb_writer_config writer = {
@@ -48,6 +50,8 @@ log_open(struct rig *rig)
 		.segment_bytes_max = c->segment_bytes_max,
 		.retention_bytes = c->retention_bytes,
 		.retention_ns = c->retention_ns,
+		.cleanup = rig->config.cleanup,
+		.tombstone_ns = rig->config.tombstone_ns,
 		.positions = rig->positions,
 		.user = rig,
 	};

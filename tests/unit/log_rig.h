@@ -28,7 +28,10 @@ struct rig_config {
 	struct hfb_env *env;  /* NULL = the real one */
 	const char *data_dir; /* NULL = a new one */
 	uint64_t ring_bytes_max, segment_bytes_max;
+	uint64_t segment_bytes_first; /* 1 MiB when 0 */
 	uint64_t retention_bytes, retention_ns;
+	uint32_t cleanup;
+	uint64_t tombstone_ns;
 	enum hfb_stage commit_stage; /* RECEIVED when 0 */
 	enum hfb_sync_mode sync;
 	enum hfb_tail_mode tail;

@@ -188,7 +188,8 @@ test_lying_headers_are_refused(void)
 	LIE(b.count = 0xffffffff, HFB_FAULT_SHAPE);
 	LIE(b.base_offset = UINT64_MAX, HFB_FAULT_SHAPE);
 	LIE(b.version = 2, HFB_FAULT_FEATURE);
-	LIE(b.encoding = 1, HFB_FAULT_FEATURE);
+	LIE(b.encoding = 1, HFB_FAULT_RECORDS);
+	LIE(b.encoding = 2, HFB_FAULT_FEATURE);
 	LIE(b.flags |= 0x0010, HFB_FAULT_FEATURE);
 	LIE(b.reserved = 1, HFB_FAULT_FEATURE);
 	LIE(b.flags |= HFB_BATCH_EXTENSION, HFB_FAULT_EXTENSION);

@@ -404,6 +404,41 @@ test_prepared_segments_hold_the_largest_batch(void)
 	rig_close(&rig);
 }
 
+/* The first segments are smaller than a batch may be: it passes by them, in one go. */
+static void
+test_a_large_batch_passes_by_small_segments(void)
+{
+	static const uint32_t sizes[] = { 16, 30000, 200000, 16, MIB - 72, 100, 40000, MIB / 2 };
+	struct rig_config config = { .segment_bytes_first = HFB_SEGMENT_BYTES_FIRST,
+				     .ring_bytes_max = 16 * MIB,
+				     .segment_bytes_max = 16 * MIB };
+	struct rig rig;
+
+	for (unsigned int first = 0; first < sizeof(sizes) / sizeof(sizes[0]); first++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "small-%u", first);
+		CU_ASSERT_EQUAL_FATAL(rig_open(&rig, name, &config), 0);
+		for (unsigned int i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+			uint32_t bytes = sizes[(first + i) % (sizeof(sizes) / sizeof(sizes[0]))];
+
+			CU_ASSERT_TRUE(rig_append(&rig, bytes & ~7u));
+			if (i % 3 != 2)
+				continue;
+			CU_ASSERT_TRUE(rig_drain(&rig));
+			CU_ASSERT_EQUAL_FATAL(rig_crash(&rig), 0);
+		}
+		CU_ASSERT_TRUE(rig_drain(&rig));
+		CU_ASSERT_TRUE(rig_check(&rig) > 0);
+		CU_ASSERT_EQUAL_FATAL(rig_reopen(&rig, true), 0);
+		CU_ASSERT_EQUAL(rig.report.corrupt_count, 0);
+		CU_ASSERT_TRUE(rig.report.clean);
+		CU_ASSERT_TRUE(rig_check(&rig) > 0);
+		CU_ASSERT_TRUE(rig_detach(&rig, true));
+		rig_close(&rig);
+	}
+}
+
 int
 main(void)
 {
@@ -427,6 +462,8 @@ main(void)
 		  test_a_read_whose_segment_is_dropped_meanwhile_ends },
 		{ "prepared segments hold the largest batch",
 		  test_prepared_segments_hold_the_largest_batch },
+		{ "a large batch passes by small segments",
+		  test_a_large_batch_passes_by_small_segments },
 		CU_TEST_INFO_NULL,
 	};
 	return hfb_test_main("log_corners", tests);

@@ -88,7 +88,8 @@ test_topics_and_feeds_are_counted(void)
 	CU_ASSERT_EQUAL(plan.topics, 1);
 	CU_ASSERT_EQUAL(plan.partitions, 4);
 	CU_ASSERT_EQUAL(plan.rings_bytes_max, 8 * HFB_MIB);
-	CU_ASSERT_EQUAL(plan.segments_bytes_min, 64 * HFB_MIB);
+	CU_ASSERT_EQUAL(plan.segments_bytes_ahead, 64 * HFB_MIB);
+	CU_ASSERT_EQUAL(plan.segments_bytes_min, plan.partitions * 5ull * HFB_SEGMENT_BYTES_FIRST);
 	CU_ASSERT_FALSE(plan.unbounded);
 	CU_ASSERT_EQUAL(plan.retention_bytes, 4000);
 
