@@ -115,7 +115,7 @@ def bar_chart(rows, unit, title):
     rows: [{label, value, low, high, kind, mark}]: bars from 0, the spread of the runs as a
     whisker, mark (a target) as a line.
     """
-    width, left, right, each = 720, 150, 110, 34
+    width, left, right, each = 720, 190, 110, 34
     height = len(rows) * each + 12
     most = max([max(r['value'], r['high'], r.get('mark') or 0) for r in rows] + [1e-12])
 
@@ -141,7 +141,8 @@ def bar_chart(rows, unit, title):
                        f'y1="{top + 2}" y2="{top + each - 2}"/>')
         end = max(x(r['value']), x(r['high']), x(r.get('mark') or 0))
         out.append(f'<text class="value" x="{end + 8:.1f}" y="{middle + 4:.1f}">'
-                   f'{esc(number(r["value"]))} {esc(unit)}</text>')
+                   f'{esc(micros(r["value"]) if unit == "us" else number(r["value"]) + " " + unit)}'
+                   '</text>')
     out.append('</svg>')
     return ''.join(out)
 
@@ -163,27 +164,3 @@ def bullet(ratio, target, better, met):
             f'<rect class="bar {"met" if met else "missed"}" y="5" width="{end:.1f}" height="6" '
             f'rx="2"/><line class="mark" x1="{mark:.1f}" x2="{mark:.1f}" y1="1" '
             f'y2="{height - 1}"/></svg>')
-
-
-def stacked(rows, title):
-    """rows: [(label, us)] of stages one after the other, as parts of one bar with a legend."""
-    rows = [(label, us) for label, us in rows if us > 0]
-    total = sum(us for _, us in rows)
-    if not rows:
-        return ''
-    width = 720
-    height = 44 + 20 * ((len(rows) + 2) // 3)
-    out = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
-           f'aria-label="{esc(title)}">']
-    at = 0.0
-    for n, (label, us) in enumerate(rows):
-        w = us / total * width
-        out.append(f'<rect class="part p{n % 6}" x="{at:.1f}" y="2" width="{max(w - 1.5, 0.5):.1f}" '
-                   f'height="26" rx="2"><title>{esc(label)}: {esc(micros(us))}</title></rect>')
-        lx, ly = (n % 3) * (width / 3), 46 + 20 * (n // 3)
-        out.append(f'<rect class="part p{n % 6}" x="{lx:.1f}" y="{ly - 9}" width="11" height="11" '
-                   f'rx="2"/><text class="legend" x="{lx + 18:.1f}" y="{ly + 1}">{esc(label)}: '
-                   f'{esc(micros(us))}</text>')
-        at += w
-    out.append('</svg>')
-    return ''.join(out)

@@ -9,7 +9,7 @@ small.
 """
 import statistics
 
-from charts import bar_chart, bullet, esc, micros, nines, number, percentile_chart, plain, stacked
+from charts import bar_chart, bullet, esc, micros, nines, number, percentile_chart, plain
 
 # where curves are drawn: steps of a tenth of a nine
 GRID = [1 - 10 ** -(n / 20) for n in range(0, 141)]
@@ -95,15 +95,29 @@ def stages(outcomes):
     return []
 
 
+# as `hfbus stat --latency` names them
+STAGES = {
+    'received_appended': 'received → in the ring',
+    'received_submitted': 'received → in a write',
+    'received_durable': 'received → durable',
+    'received_acked': 'received → ack sent',
+    'write': 'a write',
+    'flush': 'a flush of the device',
+    'committed_pushed': 'committed → pushed',
+    'handover': 'core → owner\'s core',
+}
+
+
 def stage_rows(said):
-    """[{name, count, p50, p90, p99, max}] in us, of `hfbus stat --latency --json`."""
+    """[{name, count, p50, …}] in us, of `hfbus stat --latency --json`, over all cores."""
     rows = []
-    for one in (said or {}).get('latency', []):
-        if not isinstance(one, dict) or not one.get('count'):
+    for one in (said or {}).get('stages', []):
+        if one.get('core') != 'all' or not one.get('count'):
             continue
-        rows.append({'name': str(one.get('stage') or one.get('name')),
-                     'core': one.get('core'), 'count': one['count'],
-                     **{p: one.get(p) for p in ('p50', 'p90', 'p99', 'p99.9', 'max')}})
+        rows.append({'name': STAGES.get(one['stage'], one['stage'].replace('_', ' → ')),
+                     'weight': one.get('weight', ''), 'count': one['count'],
+                     **{p: one.get(f'{p}_ns', 0) / 1000
+                        for p in ('p50', 'p90', 'p99', 'p99.9', 'max')}})
     return rows
 
 
@@ -112,7 +126,8 @@ def stage_rows(said):
 STYLE = '''
 :root { color-scheme: light dark; --bg: #f6f7f9; --card: #ffffff; --ink: #17202c; --soft: #5a6675;
   --rule: #dfe4ea; --grid: #e6eaef; --accent: #1f6feb; --raw: #8a94a3; --good: #1a7f4b;
-  --good-bg: #e3f4ea; --bad: #b42318; --bad-bg: #fdecea; --s2: #c2570c; --s3: #7a3fb8; --mark: #17202c; }
+  --good-bg: #e3f4ea; --bad: #b42318; --bad-bg: #fdecea; --s2: #c2570c; --s3: #7a3fb8;
+  --mark: #17202c; }
 @media (prefers-color-scheme: dark) { :root { --bg: #0f141b; --card: #171e28; --ink: #e6ebf2;
   --soft: #9aa7b6; --rule: #2a3441; --grid: #232d39; --accent: #5aa2ff; --raw: #8593a5;
   --good: #55c98a; --good-bg: #16301f; --bad: #ff8a7a; --bad-bg: #3a1c1a; --s2: #f0935a;
@@ -123,7 +138,7 @@ body { margin: 0; background: var(--bg); color: var(--ink);
 main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { font-size: 28px; margin: 0 0 4px; letter-spacing: -0.01em; }
 h2 { font-size: 19px; margin: 40px 0 12px; }
-h3 { font-size: 16px; margin: 0 0 4px; }
+h3 { font-size: 16px; margin: 0 0 4px; } h4 { font-size: 14px; margin: 18px 0 2px; }
 p { margin: 6px 0; } .soft { color: var(--soft); }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0 8px; }
 .tile, .card { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; }
@@ -160,9 +175,9 @@ svg .bar.hfbus { fill: var(--accent); } svg .bar.raw { fill: var(--raw); opacity
 svg .bar.met { fill: var(--good); } svg .bar.missed { fill: var(--bad); }
 svg .track { fill: var(--grid); } svg .good { fill: var(--good-bg); }
 svg .whisker { stroke: var(--ink); stroke-width: 1.3; fill: none; opacity: 0.65; }
-svg .mark { stroke: var(--mark); stroke-width: 2; } svg .value { font-variant-numeric: tabular-nums; }
-svg .p0 { fill: var(--accent); } svg .p1 { fill: var(--good); } svg .p2 { fill: var(--s2); }
-svg .p3 { fill: var(--s3); } svg .p4 { fill: var(--raw); } svg .p5 { fill: var(--bad); }
+svg .mark { stroke: var(--mark); stroke-width: 2; }
+svg .value { font-variant-numeric: tabular-nums; }
+svg .bar.stage { fill: var(--s3); }
 @media print { body { background: #fff; } .card, .tile { break-inside: avoid; } }
 '''
 
@@ -252,17 +267,17 @@ def throughput_bars(case):
 def stage_table(rows):
     if not rows:
         return ''
+    columns = ('p50', 'p90', 'p99', 'p99.9', 'max')
     cells = ''.join(
-        f'<tr><td>{esc(r["name"])}</td>'
-        f'<td class="n">{esc(r["core"] if r["core"] is not None else "")}</td>'
-        f'<td class="n">{number(r["count"])}</td>'
-        + ''.join(f'<td class="n">{esc(micros(r[p]) if r.get(p) is not None else "–")}</td>'
-                  for p in ('p50', 'p90', 'p99', 'p99.9', 'max')) + '</tr>' for r in rows)
-    return ('<p class="soft">Where the time goes, by the bus itself</p>'
-            + stacked([(r['name'], r['p50'] or 0) for r in rows], 'median of each stage')
-            + '<div class="scroll"><table><tr><th>stage</th><th class="n">core</th>'
-            '<th class="n">events</th><th class="n">p50</th><th class="n">p90</th>'
-            '<th class="n">p99</th><th class="n">p99.9</th><th class="n">max</th></tr>'
+        f'<tr><td>{esc(r["name"])}</td><td class="n">{number(r["count"])} {esc(r["weight"])}</td>'
+        + ''.join(f'<td class="n">{esc(micros(r[p]))}</td>' for p in columns) + '</tr>'
+        for r in rows)
+    bars = bar_chart([{'label': r['name'], 'value': r['p50'], 'low': r['p50'], 'high': r['p99'],
+                       'kind': 'stage'} for r in rows], 'us', 'stages, median and p99')
+    return ('<h4>Where the time goes, by the bus itself</h4><p class="soft">From the receive on '
+            'the port, in the last run with its warm-up. Bars: the median, whiskers up to p99.</p>'
+            + bars + '<div class="scroll"><table><tr><th>stage</th><th class="n">of</th>'
+            + ''.join(f'<th class="n">{p}</th>' for p in columns) + '</tr>'
             + cells + '</table></div>')
 
 

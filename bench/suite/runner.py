@@ -112,8 +112,8 @@ class Runner:
 
     def bench(self, args, seconds, warmup, env=None, patience=None):
         """A scenario's JSON; Failed with what it said."""
-        argv = [self.program('hfbus-bench'), *args, '--json', '--duration', f'{seconds * 1000:.0f}ms',
-                '--warmup', f'{warmup * 1000:.0f}ms']
+        argv = [self.program('hfbus-bench'), *args, '--json', '--duration',
+                f'{seconds * 1000:.0f}ms', '--warmup', f'{warmup * 1000:.0f}ms']
         status, out, err = self.command(argv, patience or seconds * 2 + warmup + 120, env)
         if status != 0:
             raise Failed(reason(err) or f'hfbus-bench {args[0]} ended with {status}')
@@ -203,8 +203,8 @@ class Bus:
         if self.process is not None:
             status = self.runner.end(self.process, signal.SIGINT)
             if status != 0 and not quiet:
-                self.runner.warn(f'{self.runner.doing}: the bus ended with status {status}, after it was '
-                                 f'measured: {self.log_tail()}')
+                self.runner.warn(f'{self.runner.doing}: the bus ended with status {status} after '
+                                 f'it was measured: {self.log_tail()}')
             self.process = None
         if self.own_data:
             shutil.rmtree(self.data, ignore_errors=True)
