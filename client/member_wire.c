@@ -247,6 +247,11 @@ beat_answer(struct hfb_group_member *m, const json_t *answer, uint64_t now_ns)
 		hfb_group_given(m, given);
 	}
 	if (revoke != NULL) {
+		uint64_t until = m->asked_ns + (uint64_t)m->config.rebalance_ms * 1000000u;
+
+		/* Not done by then, we are out: nothing more is given then either. */
+		if (until < m->lease_ns)
+			m->lease_ns = until;
 		hfb_group_revoke(m, revoke, false);
 		m->released = true;
 		beat_now(m);

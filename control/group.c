@@ -285,7 +285,7 @@ hfb_group_targets_compute(struct hfb_group *g)
 
 /* PREPARING ends when nobody holds what is to move. */
 static void
-check_prepared(struct hfb_group *g, uint64_t now_ms)
+check_prepared(struct hfb_group *g)
 {
 	bool ready = true;
 
@@ -298,8 +298,6 @@ check_prepared(struct hfb_group *g, uint64_t now_ms)
 			m->asked_ms = 0;
 			continue;
 		}
-		if (m->asked_ms == 0)
-			m->asked_ms = now_ms > 0 ? now_ms : 1;
 		ready = false;
 	}
 	if (ready) {
@@ -324,7 +322,7 @@ hfb_group_rebalance(struct hfb_group *g, uint64_t now_ms)
 		g->retry_ms = now_ms + RETRY_MS;
 		return;
 	}
-	check_prepared(g, now_ms);
+	check_prepared(g);
 }
 
 bool
@@ -515,7 +513,7 @@ member_find(struct hfb_group *g, const char *id, const char *instance, struct me
 }
 
 static int
-view_fill(struct hfb_group *g, struct member *m, struct hfb_group_view *v)
+view_fill(struct hfb_group *g, struct member *m, uint64_t now_ms, struct hfb_group_view *v)
 {
 	*v = (struct hfb_group_view){ .rebalancing = g->state != HFB_GROUP_STABLE };
 	m->revoke.count = 0;
@@ -536,6 +534,8 @@ view_fill(struct hfb_group *g, struct member *m, struct hfb_group_view *v)
 				m->revoke.tps[n++] = m->held.tps[i];
 		m->revoke.count = n;
 	}
+	if (m->asked_ms == 0)
+		m->asked_ms = now_ms > 0 ? now_ms : 1;
 	v->revoke = m->revoke.tps;
 	v->revoke_count = m->revoke.count;
 	return 0;
@@ -561,9 +561,9 @@ hfb_group_heartbeat(struct hfb_group *g, const char *id, const char *instance,
 		if (g->state == HFB_GROUP_STABLE)
 			hfb_group_rebalance(g, now_ms);
 		else
-			check_prepared(g, now_ms);
+			check_prepared(g);
 	}
-	if (view_fill(g, m, ret_view) < 0)
+	if (view_fill(g, m, now_ms, ret_view) < 0)
 		return hfb_err_set(err, -ENOMEM, "out of memory for group %s", g->name);
 	return 0;
 }

@@ -28,7 +28,9 @@
  *    every call of an unknown id, an old generation or a replaced instance is refused.
  *
  * A member holds a lease: its own clock says when `session_ms` have passed since
- * its last answered heartbeat was sent; it then stops by itself.
+ * its last answered heartbeat was sent, or `rebalance_ms` since it sent the one that
+ * was answered with what to let go of; it then stops by itself. Both count from
+ * earlier moments than ours, so it stops before anybody else begins.
  *
  * Static members (instance given) keep their place: one that comes again with
  * its instance takes over what it had, its former id is fenced.

@@ -19,7 +19,7 @@ struct member {
 	char id[HFB_GROUP_ID_MAX + 1], instance[HFB_GROUP_ID_MAX + 1], client[HFB_GROUP_ID_MAX + 1];
 	uint32_t session_ms, rebalance_ms;
 	uint64_t expires_ms;
-	uint64_t asked_ms;    /* to let go; 0 = not asked */
+	uint64_t asked_ms;    /* when it was told to let go; 0 = not told */
 	uint32_t active_from; /* generation it takes part in first */
 	uint32_t *topics;     /* slots, ascending */
 	uint32_t topics_count;
