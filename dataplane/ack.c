@@ -329,24 +329,23 @@ acked_note(struct hfb_core *core, uint32_t ticks, uint32_t events)
 		return;
 	}
 	if (a->count == HFB_ACK_TIMES)
-		hfb_ack_times_record(core);
+		hfb_ack_times_record(core, hfb_clock_tsc());
 	a->durable[a->count].ticks = ticks;
 	a->durable[a->count].events = events;
 	a->count++;
 }
 
 void
-hfb_ack_times_record(struct hfb_core *core)
+hfb_ack_times_record(struct hfb_core *core, uint64_t now_tsc)
 {
 	struct hfb_ack_times *a = &core->acked;
-	uint64_t now = hfb_clock_tsc();
 
 	if (a->received_events != 0)
 		hfb_stage_time_record(&core->times, HFB_STAGE_TIME_ACKED,
-				      now - core->times.turn_tsc, a->received_events);
+				      now_tsc - core->times.turn_tsc, a->received_events);
 	for (uint32_t i = 0; i < a->count; i++)
 		hfb_stage_time_record(&core->times, HFB_STAGE_TIME_ACKED,
-				      hfb_stage_ticks_since(a->durable[i].ticks, now),
+				      hfb_stage_ticks_since(a->durable[i].ticks, now_tsc),
 				      a->durable[i].events);
 	a->received_events = 0;
 	a->count = 0;
@@ -415,6 +414,7 @@ ack_send(struct hfb_core *core, struct hfb_session *session, uint32_t entries,
 		core, session, out,
 		(uint32_t)(sizeof(struct hfb_frame_ack) + entries * sizeof(struct hfb_wire_ack)));
 	core->stats[HFB_STAT_ACK_FRAMES]++;
+	HFB_PROBE3(ack, core->id, session->number, entries);
 }
 
 /* Returns frames sent; what did not go stays. */

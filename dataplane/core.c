@@ -19,15 +19,11 @@
 #include "local.h"
 #include "node.h"
 #include "port.h"
+#include "probe.h"
 
 #define COMMANDS_A_TURN	   16u
 #define WRITER_STATS_TURNS 64u /* how often they are copied while there is work */
 
-static const char *const stat_names[] = {
-#define X(id, name) name,
-	HFB_STATS(X)
-#undef X
-};
 static const char *const queue_stat_names[] = {
 #define X(id, name) name,
 	HFB_QUEUE_STATS(X)
@@ -205,8 +201,6 @@ hfb_core_turn(struct hfb_core *core)
 	work += hfb_writer_poll(core->writer, core->now_ns);
 	work += hfb_session_poll(core);
 	work += hfb_tx_flush(core);
-	if (core->acked.received_events != 0 || core->acked.count != 0)
-		hfb_ack_times_record(core);
 	if (core->handed_to != 0)
 		handed_wake(core);
 	if (core->detaching != NULL)
@@ -214,7 +208,10 @@ hfb_core_turn(struct hfb_core *core)
 
 	core->stats[HFB_STAT_TURNS]++;
 	took = hfb_clock_tsc() - from;
+	if (core->acked.received_events != 0 || core->acked.count != 0)
+		hfb_ack_times_record(core, from + took);
 	if (work > 0) {
+		HFB_PROBE3(turn, core->id, work, took);
 		core->stats[HFB_STAT_TURNS_WORKED]++;
 		core->stats[HFB_STAT_WORK_TSC] += took;
 	} else {
@@ -300,7 +297,7 @@ hfb_core_create(struct hfb_node *node, uint16_t id, struct hfb_core **ret_core, 
 		goto fail;
 	}
 	snprintf(labels, sizeof(labels), "core=%u", id);
-	core->stats = hfb_counters_block(node->counters, labels, stat_names, HFB_STATS_COUNT);
+	core->stats = hfb_counters_block(node->counters, labels, hfb_stat_names, HFB_STATS_COUNT);
 	core->writer_stats = hfb_counters_block(node->counters, labels, writer_stat_names,
 						HFB_WRITER_STATS_COUNT);
 	if (core->stats == NULL || core->writer_stats == NULL) {

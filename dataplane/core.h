@@ -29,6 +29,7 @@
 
 #include "err.h"
 #include "log.h"
+#include "probe.h"
 #include "spsc.h"
 #include "stage_times.h"
 #include "stats.h"
@@ -161,6 +162,14 @@ int hfb_core_run(void *core);
 /* Any thread, after it has made work visible: wake the core if it may sleep. */
 void hfb_core_wake(struct hfb_core *core);
 
+/* A packet or frame is dropped: by reason, HFB_STAT_DROP_*. */
+static inline void
+hfb_drop(struct hfb_core *core, int reason)
+{
+	core->stats[reason]++;
+	HFB_PROBE2(drop, core->id, hfb_stat_names[reason]);
+}
+
 /* What travels in an mbuf's private area when it is handed over. */
 struct hfb_mbuf_private {
 	uint16_t kind; /* HFB_HANDED_* */
@@ -250,7 +259,7 @@ void hfb_feed_bind(struct hfb_core *core, uint32_t feed, struct hfb_partition *p
 void hfb_feed_partition_detach(struct hfb_core *core, struct hfb_partition *partition);
 
 /* ack.c: acks noted this turn have been given to their ports. */
-void hfb_ack_times_record(struct hfb_core *core);
+void hfb_ack_times_record(struct hfb_core *core, uint64_t now_tsc);
 /* session.c */
 void hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet);
 uint32_t hfb_session_poll(struct hfb_core *core); /* acks, pushes, idle sessions */

@@ -255,12 +255,12 @@ arp_answer(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame,
 	uint8_t *to;
 
 	if (bytes < map->network + ARP_BYTES) {
-		core->stats[HFB_STAT_DROP_SHORT]++;
+		hfb_drop(core, HFB_STAT_DROP_SHORT);
 		return;
 	}
 	if (memcmp(arp, wanted, sizeof(wanted)) != 0 || !port_owns(port, arp + 24) ||
 	    (arp[8] & 1) != 0 || (frame[6] & 1) != 0) {
-		core->stats[HFB_STAT_DROP_NOT_OURS]++;
+		hfb_drop(core, HFB_STAT_DROP_NOT_OURS);
 		return;
 	}
 	to = reply_begin(core, queue, frame, map, map->network + ARP_BYTES, &mbuf);
@@ -292,12 +292,12 @@ icmp_answer(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame
 	if (map->transport_bytes < ICMP_BYTES || icmp[0] != 8 || icmp[1] != 0 ||
 	    map->transport_bytes > HFB_UDP_PAYLOAD_MAX + UDP_BYTES ||
 	    fold16(sum16(0, icmp, map->transport_bytes)) != 0xffffu) {
-		core->stats[HFB_STAT_DROP_IP_PROTOCOL]++;
+		hfb_drop(core, HFB_STAT_DROP_IP_PROTOCOL);
 		return;
 	}
 	/* an echo that many hear, or that came from a group, is how floods are multiplied */
 	if (!port_owns(port, ip + 16) || (frame[0] & 1) != 0 || (frame[6] & 1) != 0) {
-		core->stats[HFB_STAT_DROP_NOT_OURS]++;
+		hfb_drop(core, HFB_STAT_DROP_NOT_OURS);
 		return;
 	}
 	to = reply_begin(core, queue, frame, map, map->transport + map->transport_bytes, &mbuf);
@@ -351,7 +351,7 @@ decode_udp(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf *mbuf
 	if (port_owns(port, frame + map->network + 16) && map->tags <= 1 &&
 	    (uint16_t)(packet->destination_port - first) < node->cores_count) {
 		if (packet->checksum_bad) {
-			core->stats[HFB_STAT_DROP_UDP_CHECKSUM]++;
+			hfb_drop(core, HFB_STAT_DROP_UDP_CHECKSUM);
 			return;
 		}
 		hfb_session_input(core, packet);
@@ -361,9 +361,9 @@ decode_udp(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf *mbuf
 	if (line >= 0)
 		hfb_feed_input(core, (uint16_t)line, packet);
 	else if (port_owns(port, frame + map->network + 16))
-		core->stats[HFB_STAT_DROP_UDP_PORT]++;
+		hfb_drop(core, HFB_STAT_DROP_UDP_PORT);
 	else
-		core->stats[HFB_STAT_DROP_NOT_OURS]++;
+		hfb_drop(core, HFB_STAT_DROP_NOT_OURS);
 }
 
 static void
@@ -377,7 +377,7 @@ decode_one(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf *mbuf
 	int drop;
 
 	if (mbuf->nb_segs != 1) {
-		core->stats[HFB_STAT_DROP_MULTI_SEGMENT]++;
+		hfb_drop(core, HFB_STAT_DROP_MULTI_SEGMENT);
 		return;
 	}
 	drop = ether_map(frame, bytes, &map);
@@ -410,7 +410,7 @@ decode_one(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf *mbuf
 	return;
 
 dropped:
-	core->stats[drop]++;
+	hfb_drop(core, drop);
 }
 
 void

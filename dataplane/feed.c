@@ -541,13 +541,13 @@ feed_datagram(struct hfb_feed *feed, uint32_t l, const struct hfb_packet *packet
 		stats[HFB_FEED_LINE_CHECKSUM_BAD]++;
 		core->stats[HFB_STAT_FEED_CHECKSUM_BAD]++;
 		if (feed->config->checksum == HFB_CHECKSUM_DROP) {
-			core->stats[HFB_STAT_DROP_FEED_CHECKSUM]++;
+			hfb_drop(core, HFB_STAT_DROP_FEED_CHECKSUM);
 			return;
 		}
 	}
 	if (hfb_feed_decode(feed->config->framing, packet->payload, packet->payload_bytes, d) < 0) {
 		stats[HFB_FEED_LINE_FRAMING_ERRORS]++;
-		core->stats[HFB_STAT_DROP_FEED_FRAMING]++;
+		hfb_drop(core, HFB_STAT_DROP_FEED_FRAMING);
 		return;
 	}
 	stats[HFB_FEED_LINE_MESSAGES] += d->count;

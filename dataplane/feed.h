@@ -149,7 +149,7 @@ struct hfb_feed {
 /* A port's time; see above. */
 struct hfb_feed_clock {
 	uint64_t time_ns;
-	uint64_t polled_ns;		/* core's clock when it was last brought forward */
+	uint64_t polled_ns; /* core's clock when it was last brought forward */
 	bool stamped, active;
 };
 

@@ -33,7 +33,7 @@ hfb_handover(struct hfb_core *core, uint16_t to_core, uint16_t kind,
 	private->packet = *packet;
 	if (hfb_spsc_push(core->out[to_core], &object, 1) == 0) {
 		rte_pktmbuf_free(mbuf);
-		core->stats[HFB_STAT_DROP_HANDOVER_FULL]++;
+		hfb_drop(core, HFB_STAT_DROP_HANDOVER_FULL);
 		return false;
 	}
 	core->handed_to |= 1ull << to_core;

@@ -172,7 +172,7 @@ hfb_local_sleeping(struct hfb_core *core, uint32_t sleeps)
 static void
 local_give_up(struct hfb_core *core, struct hfb_local *local)
 {
-	core->stats[HFB_STAT_DROP_LOCAL_FRAMING]++;
+	hfb_drop(core, HFB_STAT_DROP_LOCAL_FRAMING);
 	__atomic_store_n(&local->broken, true, __ATOMIC_RELAXED);
 }
 

@@ -53,13 +53,13 @@ hfb_metadata_get(struct hfb_core *core, struct hfb_session *session, const volat
 	uint32_t size;
 
 	if (bytes < sizeof(ask)) {
-		core->stats[HFB_STAT_DROP_FRAME_SHORT]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_SHORT);
 		return;
 	}
 	hfb_wire_load(&ask, frame, sizeof(ask));
 	if (ask.name_size == 0 || ask.name_size > HFB_TOPIC_NAME_MAX ||
 	    ask.name_size > bytes - sizeof(ask)) {
-		core->stats[HFB_STAT_DROP_FRAME_SHORT]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_SHORT);
 		hfb_session_error(core, session, ask.frame.packet, HFB_WIRE_BAD_FRAME);
 		return;
 	}

@@ -49,6 +49,7 @@ hfb_port_poll(struct hfb_core *core)
 		queue->stats[HFB_QUEUE_STAT_RX_PACKETS] += n;
 		queue->stats[HFB_QUEUE_STAT_RX_BYTES] += bytes;
 		queue->stats[HFB_QUEUE_STAT_LAST_PACKET_NS] = core->now_ns;
+		HFB_PROBE3(rx_burst, core->id, queue->port, n);
 		hfb_decode_burst(core, queue, mbufs, n);
 		received += n;
 	}
@@ -75,6 +76,7 @@ queue_flush(struct hfb_core *core, struct hfb_queue *queue)
 			bytes -= rte_pktmbuf_pkt_len(queue->tx[i]);
 		rte_pktmbuf_free_bulk(&queue->tx[sent], queue->tx_count - sent);
 		core->stats[HFB_STAT_TX_DROPS] += (uint64_t)(queue->tx_count - sent);
+		HFB_PROBE2(drop, core->id, hfb_stat_names[HFB_STAT_TX_DROPS]);
 	}
 	queue->stats[HFB_QUEUE_STAT_TX_PACKETS] += sent;
 	queue->stats[HFB_QUEUE_STAT_TX_BYTES] += bytes;

@@ -178,11 +178,11 @@ append(struct hfb_core *core, const struct hfb_frame_produce *head, uint8_t *at,
 		meta.flags = HFB_BATCH_EXTENSION;
 	}
 	if (hfb_crc32c_copy(0, to, (const void *)records, records_bytes) != head->payload_crc) {
-		core->stats[HFB_STAT_DROP_BATCH_CRC]++;
+		hfb_drop(core, HFB_STAT_DROP_BATCH_CRC);
 		return false;
 	}
 	if (hfb_records_check(to, records_bytes, head->count) != 0) {
-		core->stats[HFB_STAT_DROP_BATCH_FRAMING]++;
+		hfb_drop(core, HFB_STAT_DROP_BATCH_FRAMING);
 		return false;
 	}
 	hfb_log_append(partition->log, &meta, ret_appended);
@@ -219,7 +219,7 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 
 	core->stats[HFB_STAT_PRODUCE_FRAMES]++;
 	if (bytes < sizeof(head) + HFB_RECORD_HEADER_BYTES) {
-		core->stats[HFB_STAT_DROP_FRAME_SHORT]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_SHORT);
 		return;
 	}
 	hfb_wire_load(&head, frame, sizeof(head));
@@ -235,7 +235,7 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 		return;
 	}
 	if (!head_good(&head, records_bytes)) {
-		core->stats[HFB_STAT_DROP_BATCH_FRAMING]++;
+		hfb_drop(core, HFB_STAT_DROP_BATCH_FRAMING);
 		hfb_session_error(core, session, head.frame.packet, HFB_WIRE_BAD_BATCH);
 		return;
 	}

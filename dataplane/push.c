@@ -302,12 +302,12 @@ hfb_push_subscribe(struct hfb_core *core, struct hfb_session *session,
 	struct hfb_subscription *sub;
 
 	if (bytes < sizeof(ask)) {
-		core->stats[HFB_STAT_DROP_FRAME_SHORT]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_SHORT);
 		return;
 	}
 	hfb_wire_load(&ask, frame, sizeof(ask));
 	if ((ask.flags & ~HFB_SUBSCRIBE_FLAGS_KNOWN) != 0 || ask.from > HFB_FROM_TIME) {
-		core->stats[HFB_STAT_DROP_FRAME_FLAGS]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_FLAGS);
 		hfb_session_error(core, session, ask.frame.packet, HFB_WIRE_BAD_FRAME);
 		return;
 	}
@@ -608,6 +608,7 @@ hfb_push_poll(struct hfb_core *core)
 		if (end == RUN_GONE)
 			continue;
 		if (sent != before) {
+			HFB_PROBE3(push, core->id, sub->partition->handle, sub->position - from);
 			pushed_times(core, sub->partition, from, sub->position);
 			sub->heartbeat_ns = HFB_HEARTBEAT_FIRST_NS;
 			sub->heartbeat_at_ns = core->now_ns + sub->heartbeat_ns;

@@ -365,7 +365,7 @@ hello_input(struct hfb_core *core, const struct hfb_packet *packet)
 
 	_Static_assert(sizeof(struct hfb_frame_cookie) <= HFB_HELLO_BYTES, "no amplification");
 	if (packet->payload_bytes < HFB_HELLO_BYTES) {
-		core->stats[HFB_STAT_DROP_FRAME_SHORT]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_SHORT);
 		return;
 	}
 	hfb_wire_load(&hello, packet->payload, sizeof(hello));
@@ -423,12 +423,12 @@ open_input(struct hfb_core *core, const struct hfb_packet *packet)
 	uint64_t number;
 
 	if (packet->payload_bytes < sizeof(open)) {
-		core->stats[HFB_STAT_DROP_FRAME_SHORT]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_SHORT);
 		return;
 	}
 	hfb_wire_load(&open, packet->payload, sizeof(open));
 	if (!cookie_good(core, packet, &open)) {
-		core->stats[HFB_STAT_DROP_COOKIE]++;
+		hfb_drop(core, HFB_STAT_DROP_COOKIE);
 		return;
 	}
 	number = session_number(core, packet, open.nonce);
@@ -436,12 +436,12 @@ open_input(struct hfb_core *core, const struct hfb_packet *packet)
 	if (session == NULL) {
 		session = session_make(core, number, HFB_SESSION_OWN);
 		if (session == NULL) {
-			core->stats[HFB_STAT_DROP_SESSIONS_FULL]++;
+			hfb_drop(core, HFB_STAT_DROP_SESSIONS_FULL);
 			stranger_error(core, packet, &open.frame, HFB_WIRE_TOO_MANY);
 			return;
 		}
 	} else if (session->kind != HFB_SESSION_OWN) {
-		core->stats[HFB_STAT_DROP_SESSION]++;
+		hfb_drop(core, HFB_STAT_DROP_SESSION);
 		return;
 	}
 	peer_of(core, packet, &session->peer);
@@ -498,7 +498,7 @@ session_frame(struct hfb_core *core, struct hfb_session *session, uint8_t type,
 			session_free(core, session);
 		break;
 	default:
-		core->stats[HFB_STAT_DROP_FRAME_TYPE]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_TYPE);
 		break;
 	}
 }
@@ -511,13 +511,13 @@ hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet)
 	int drop;
 
 	if (packet->payload_bytes < sizeof(frame)) {
-		core->stats[HFB_STAT_DROP_FRAME_SHORT]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_SHORT);
 		return;
 	}
 	hfb_wire_load(&frame, packet->payload, sizeof(frame));
 	drop = frame_check(&frame);
 	if (drop >= 0) {
-		core->stats[drop]++;
+		hfb_drop(core, drop);
 		/* by name: a client of another version should not have to guess */
 		if (drop != HFB_STAT_DROP_FRAME_MAGIC)
 			stranger_error(core, packet, &frame, HFB_WIRE_BAD_FRAME);
@@ -533,12 +533,12 @@ hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet)
 	}
 	session = session_find(core->sessions, frame.session);
 	if (session == NULL || session->kind != HFB_SESSION_OWN) {
-		core->stats[HFB_STAT_DROP_SESSION]++;
+		hfb_drop(core, HFB_STAT_DROP_SESSION);
 		stranger_error(core, packet, &frame, HFB_WIRE_NO_SESSION);
 		return;
 	}
 	if (!peer_same_address(&session->peer, packet)) {
-		core->stats[HFB_STAT_DROP_SESSION_ADDRESS]++;
+		hfb_drop(core, HFB_STAT_DROP_SESSION_ADDRESS);
 		return;
 	}
 	peer_refresh(core, &session->peer, packet);
@@ -554,13 +554,13 @@ hfb_session_handed(struct hfb_core *core, const struct hfb_mbuf_private *private
 	if (session == NULL) {
 		session = session_make(core, private->session, HFB_SESSION_FOREIGN);
 		if (session == NULL) {
-			core->stats[HFB_STAT_DROP_SESSIONS_FULL]++;
+			hfb_drop(core, HFB_STAT_DROP_SESSIONS_FULL);
 			return;
 		}
 		peer_of(core, packet, &session->peer);
 	}
 	if (session->kind != HFB_SESSION_FOREIGN) {
-		core->stats[HFB_STAT_DROP_SESSION]++;
+		hfb_drop(core, HFB_STAT_DROP_SESSION);
 		return;
 	}
 	/* the address was checked by the core that handed it over */
@@ -573,7 +573,7 @@ hfb_session_handed(struct hfb_core *core, const struct hfb_mbuf_private *private
 	else if (private->kind == HFB_HANDED_SUBSCRIBE)
 		hfb_push_subscribe(core, session, packet->payload, packet->payload_bytes, packet);
 	else
-		core->stats[HFB_STAT_DROP_FRAME_TYPE]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_TYPE);
 }
 
 /* ---- local -------------------------------------------------------------------- */
@@ -608,7 +608,7 @@ hfb_session_local_frame(struct hfb_core *core, struct hfb_session *session,
 	int drop;
 
 	if (size < sizeof(frame)) {
-		core->stats[HFB_STAT_DROP_FRAME_SHORT]++;
+		hfb_drop(core, HFB_STAT_DROP_FRAME_SHORT);
 		return;
 	}
 	hfb_wire_load(&frame, bytes, sizeof(frame));
@@ -616,7 +616,7 @@ hfb_session_local_frame(struct hfb_core *core, struct hfb_session *session,
 	if (drop < 0 && frame.session != session->number)
 		drop = HFB_STAT_DROP_SESSION;
 	if (drop >= 0) {
-		core->stats[drop]++;
+		hfb_drop(core, drop);
 		return;
 	}
 	session_frame(core, session, frame.type, bytes, size, NULL);

@@ -19,6 +19,7 @@
 
 #include "bug.h"
 #include "clock.h"
+#include "probe.h"
 #include "store_private.h"
 #include "writer_private.h"
 
@@ -92,6 +93,7 @@ durable_to(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary m
 		__atomic_store_n(&p->committed.position, mark.position, __ATOMIC_RELEASE);
 	}
 	log->advanced = true;
+	HFB_PROBE4(durable, log->topic, log->partition, mark.position, mark.offset);
 	if (writer->times != NULL)
 		hfb_stage_marks_durable(&log->stage_marks, mark.position, writer->times);
 	plans_pop(writer, log);
@@ -121,6 +123,7 @@ write_submit(struct hfb_writer *writer, struct hfb_write *w)
 		writer->queue_full = true;
 		return false;
 	}
+	HFB_PROBE4(submit, w->log->topic, w->log->partition, w->end, w->bytes);
 	w->state = HFB_WRITE_FLIES;
 	writer->in_flight++;
 	writer->stats.writes++;

@@ -8,6 +8,7 @@
 
 #include "bug.h"
 #include "clock.h"
+#include "probe.h"
 #include "store_private.h"
 #include "writer_private.h"
 
@@ -336,6 +337,7 @@ log_publish(struct hfb_log *log)
 		return 0;
 	events = log->offset - p->received.offset;
 	hfb_log_marks_add(log);
+	HFB_PROBE4(append, log->topic, log->partition, log->position, events);
 	if (log->writer->times != NULL && events > 0)
 		log_times_note(log, log->writer->times, events);
 	log->published = log->position;
@@ -606,12 +608,15 @@ active_settle(struct hfb_writer *writer)
 static void
 yield(struct hfb_writer *writer)
 {
-	uint64_t now = hfb_clock_tsc();
+	uint64_t now;
 
 	if (writer->in_flight == 0 || writer->isolated) {
-		writer->yielded_tsc = now;
+		/* the turn's beginning is near enough, and known */
+		writer->yielded_tsc =
+			writer->times != NULL ? writer->times->turn_tsc : hfb_clock_tsc();
 		return;
 	}
+	now = hfb_clock_tsc();
 	if (now - writer->yielded_tsc < writer->yield_tsc)
 		return;
 	sched_yield();

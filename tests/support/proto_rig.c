@@ -352,7 +352,7 @@ rig_turn(struct rig *rig)
 			rig->log[i].received = rig->log[i].appended;
 	}
 	hfb_session_poll(&rig->core);
-	hfb_ack_times_record(&rig->core);
+	hfb_ack_times_record(&rig->core, hfb_clock_tsc());
 	rig->core.turn++;
 	rig->core.now_ns += 1000;
 	rig->core.times.turn_tsc = hfb_clock_tsc();
