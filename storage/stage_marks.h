@@ -7,9 +7,9 @@
  *	hfb_stage_marks_submitted(&marks, end, now_tsc, times);		a write formed
  *	hfb_stage_marks_durable(&marks, position, times);		durable moved
  *
- * One mark a turn in which the log was appended to, or for some turns when many are in
- * flight, with the time of the first: an event's time may be stated too long by a
- * thirtieth of what is in flight, never too short, and each event counts once.
+ * One mark for the turns of 1.6 us in which the log was appended to, or for more when many
+ * are in flight, with the time of the first: an event's time may be stated too long by
+ * that or by a thirtieth of what is in flight, never too short, and each event counts once.
  *
  * Threads: the log's core.
  * Memory:  0.8 KiB a log, inside it.

@@ -46,14 +46,14 @@ test_one_turn_one_write(void)
 	submitted = times.of[HFB_STAGE_TIME_SUBMITTED];
 	durable = times.of[HFB_STAGE_TIME_DURABLE];
 	hfb_stage_marks_add(&marks, 4096, 100 * STEP, 16);
-	hfb_stage_marks_add(&marks, 8192, 110 * STEP, 3);
+	hfb_stage_marks_add(&marks, 8192, 170 * STEP, 3);
 	/* a write that ends in the middle of the second turn's bytes */
-	hfb_stage_marks_submitted(&marks, 8191, 120 * STEP, &times);
+	hfb_stage_marks_submitted(&marks, 8191, 180 * STEP, &times);
 	CU_ASSERT_EQUAL(hfb_histogram_count(submitted), 16);
-	CU_ASSERT_EQUAL(submitted->max, 20 * STEP);
-	hfb_stage_marks_submitted(&marks, 8192, 130 * STEP, &times);
+	CU_ASSERT_EQUAL(submitted->max, 80 * STEP);
+	hfb_stage_marks_submitted(&marks, 8192, 190 * STEP, &times);
 	CU_ASSERT_EQUAL(hfb_histogram_count(submitted), 19);
-	CU_ASSERT_EQUAL(submitted->sum, 16 * 20 * STEP + 3 * 20 * STEP);
+	CU_ASSERT_EQUAL(submitted->sum, 16 * 80 * STEP + 3 * 20 * STEP);
 
 	times.reaped_tsc = 200 * STEP;
 	hfb_stage_marks_durable(&marks, 4095, &times);
@@ -62,8 +62,29 @@ test_one_turn_one_write(void)
 	CU_ASSERT_EQUAL(hfb_histogram_count(durable), 16);
 	hfb_stage_marks_durable(&marks, 8192, &times);
 	CU_ASSERT_EQUAL(hfb_histogram_count(durable), 19);
-	CU_ASSERT_EQUAL(durable->sum, 16 * 100 * STEP + 3 * 90 * STEP);
+	CU_ASSERT_EQUAL(durable->sum, 16 * 100 * STEP + 3 * 30 * STEP);
 	CU_ASSERT_EQUAL(marks.count, 0);
+	times_close();
+}
+
+/* Turns that follow each other at once are one mark, with the first one's time. */
+static void
+test_quick_turns(void)
+{
+	struct hfb_stage_marks marks = { 0 };
+
+	times_open();
+	for (uint32_t i = 0; i < 10; i++)
+		hfb_stage_marks_add(&marks, 64 * (i + 1), (100 + i) * STEP, 2);
+	CU_ASSERT_EQUAL(marks.count, 1);
+	hfb_stage_marks_submitted(&marks, 639, 200 * STEP, &times);
+	CU_ASSERT_EQUAL(hfb_histogram_count(times.of[HFB_STAGE_TIME_SUBMITTED]), 0);
+	hfb_stage_marks_submitted(&marks, 640, 200 * STEP, &times);
+	CU_ASSERT_EQUAL(hfb_histogram_count(times.of[HFB_STAGE_TIME_SUBMITTED]), 20);
+	CU_ASSERT_EQUAL(times.of[HFB_STAGE_TIME_SUBMITTED]->max, 100 * STEP);
+	/* what is on its way already takes nothing more in */
+	hfb_stage_marks_add(&marks, 704, 110 * STEP, 1);
+	CU_ASSERT_EQUAL(marks.count, 2);
 	times_close();
 }
 
@@ -77,14 +98,14 @@ test_wrapping(void)
 
 	times_open();
 	hfb_stage_marks_add(&marks, position, tsc, 1);
-	hfb_stage_marks_add(&marks, position + 128, tsc + 2 * STEP, 1);
+	hfb_stage_marks_add(&marks, position + 128, tsc + 70 * STEP, 1);
 	times.reaped_tsc = tsc + 100 * STEP;
-	hfb_stage_marks_submitted(&marks, position + 127, tsc + 50 * STEP, &times);
+	hfb_stage_marks_submitted(&marks, position + 127, tsc + 80 * STEP, &times);
 	hfb_stage_marks_durable(&marks, position + 127, &times);
 	CU_ASSERT_EQUAL(hfb_histogram_count(times.of[HFB_STAGE_TIME_DURABLE]), 1);
 	CU_ASSERT_EQUAL(times.of[HFB_STAGE_TIME_DURABLE]->max, 100 * STEP);
-	CU_ASSERT_EQUAL(times.of[HFB_STAGE_TIME_SUBMITTED]->max, 50 * STEP);
-	hfb_stage_marks_submitted(&marks, position + 128, tsc + 60 * STEP, &times);
+	CU_ASSERT_EQUAL(times.of[HFB_STAGE_TIME_SUBMITTED]->max, 80 * STEP);
+	hfb_stage_marks_submitted(&marks, position + 128, tsc + 90 * STEP, &times);
 	hfb_stage_marks_durable(&marks, position + 128, &times);
 	CU_ASSERT_EQUAL(hfb_histogram_count(times.of[HFB_STAGE_TIME_DURABLE]), 2);
 	times_close();
@@ -116,7 +137,7 @@ test_many_turns_in_flight(void)
 
 	times_open();
 	for (uint32_t i = 0; i < TURNS; i++) {
-		now += STEP * (1 + hfb_test_random() % 50);
+		now += STEP * (1 + hfb_test_random() % 500);
 		at += 8 * (1 + hfb_test_random() % 1000);
 		position[i] = at;
 		came[i] = now;
@@ -155,6 +176,7 @@ main(void)
 {
 	CU_TestInfo tests[] = {
 		{ "an event counts when its last byte gets there", test_one_turn_one_write },
+		{ "quick turns are one mark", test_quick_turns },
 		{ "positions and clock wrap", test_wrapping },
 		{ "a clock behind counts as no time", test_behind },
 		{ "many turns in flight are each counted once", test_many_turns_in_flight },
