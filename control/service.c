@@ -535,18 +535,21 @@ http_metrics(void *arg, size_t *ret_size)
 {
 	struct hfb_service *s = arg;
 
-	return hfb_service_metrics(s->reconcile, s->broker, s->http, ".", ret_size);
+	return hfb_service_metrics(s->reconcile, s->broker, s->groups, s->http, ".", ret_size);
 }
 
 static bool
 http_ready(void *arg, char *ret_why, size_t size)
 {
 	struct hfb_service *s = arg;
+	struct hfb_groups_stats stats;
 
 	if (!hfb_broker_is_up(s->broker))
 		snprintf(ret_why, size, "hfbusd does not run on %.200s", s->data_dir);
 	else if (hfb_reconcile_passes(s->reconcile) == 0)
 		snprintf(ret_why, size, "hfbusd's topics are being read");
+	else if (hfb_groups_stats_get(s->groups, &stats), !stats.ready)
+		snprintf(ret_why, size, "the groups' offsets are being read");
 	else
 		return true;
 	return false;

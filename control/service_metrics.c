@@ -44,6 +44,63 @@ topics_add(struct hfb_metrics_text *text, const struct hfb_reconcile *r)
 }
 
 static void
+group_add(void *arg, const struct hfb_groups_group *group)
+{
+	struct hfb_metrics_text *text = arg;
+	char labels[320];
+
+	snprintf(labels, sizeof(labels), "group=%.255s", group->name);
+	gauge(text, "hfbus_group_members", "Members of a consumer group.", group->members, labels);
+	gauge(text, "hfbus_group_generation", "Generation of a consumer group: counts rebalances.",
+	      group->generation, labels);
+	gauge(text, "hfbus_group_stable", "Has each member of a group what it is to have?",
+	      group->state == HFB_GROUP_STABLE || group->state == HFB_GROUP_EMPTY, labels);
+}
+
+static void
+lag_add(void *arg, const struct hfb_groups_lag *lag)
+{
+	struct hfb_metrics_text *text = arg;
+	char labels[640];
+
+	snprintf(labels, sizeof(labels), "group=%.255s,topic=%.255s,partition=%u", lag->group,
+		 lag->topic, lag->partition);
+	if (lag->has_committed)
+		gauge(text, "hfbus_group_committed_offset", "Offset a group goes on from.",
+		      lag->committed, labels);
+	if (lag->has_committed && lag->has_end)
+		gauge(text, "hfbus_group_lag_events", "Events a group has not committed yet.",
+		      lag->lag, labels);
+	gauge(text, "hfbus_group_partition_owned", "Has a member of the group this partition?",
+	      lag->member[0] != '\0', labels);
+}
+
+static void
+groups_add(struct hfb_metrics_text *text, struct hfb_groups *groups)
+{
+	struct hfb_groups_stats stats;
+
+	hfb_groups_stats_get(groups, &stats);
+	gauge(text, "hfbus_groups_ready", "Are the groups' offsets read, and groups served?",
+	      stats.ready, "");
+	counter(text, "hfbus_group_requests_total", "Requests about groups and offsets.",
+		stats.requests, "");
+	counter(text, "hfbus_group_commits_total", "Commits of offsets that were taken.",
+		stats.commits, "");
+	counter(text, "hfbus_group_commits_refused_total",
+		"Commits refused: of fenced members, or of what they do not have.",
+		stats.commits_refused, "");
+	counter(text, "hfbus_group_rebalances_total", "Rebalances of groups.", stats.rebalances,
+		"");
+	counter(text, "hfbus_group_members_expired_total",
+		"Members that were out after their session timeout.", stats.expired, "");
+	counter(text, "hfbus_group_snapshots_total", "Snapshots of __offsets.", stats.snapshots,
+		"");
+	hfb_groups_each(groups, group_add, text);
+	hfb_groups_lag_each(groups, lag_add, text);
+}
+
+static void
 http_add(struct hfb_metrics_text *text, const struct hfb_http_counters *c)
 {
 	static const char requests[] = "hfbus_control_http_requests_total";
@@ -74,7 +131,8 @@ http_add(struct hfb_metrics_text *text, const struct hfb_http_counters *c)
 
 char *
 hfb_service_metrics(const struct hfb_reconcile *r, const struct hfb_broker *broker,
-		    const struct hfb_http *http, const char *data_dir, size_t *ret_size)
+		    struct hfb_groups *groups, const struct hfb_http *http, const char *data_dir,
+		    size_t *ret_size)
 {
 	struct hfb_metrics_text *text = hfb_metrics_text_create();
 	const struct hfb_counters_view *view = hfb_broker_counters(broker);
@@ -96,6 +154,7 @@ hfb_service_metrics(const struct hfb_reconcile *r, const struct hfb_broker *brok
 	positions = hfb_broker_all_positions(broker, &count);
 	if (positions != NULL)
 		hfb_metrics_partitions(text, positions, count);
+	groups_add(text, groups);
 	if (http != NULL)
 		http_add(text, hfb_http_counters(http));
 	hfb_metrics_host(text, data_dir);

@@ -8,11 +8,13 @@
 #define HFB_SERVICE_METRICS_H
 
 #include "broker.h"
+#include "groups.h"
 #include "http.h"
 #include "reconcile.h"
 
 /** Text to free, or NULL: out of memory. @http may be NULL. */
 char *hfb_service_metrics(const struct hfb_reconcile *r, const struct hfb_broker *broker,
-			  const struct hfb_http *http, const char *data_dir, size_t *ret_size);
+			  struct hfb_groups *groups, const struct hfb_http *http,
+			  const char *data_dir, size_t *ret_size);
 
 #endif

@@ -52,7 +52,16 @@ class HttpTest(unittest.TestCase):
         with open(os.path.join(self.data, "http.token"), encoding="ascii") as f:
             self.token = f.read().strip()
         if bus:
-            self.wait(lambda: self.get("/readyz")[0] == 200)
+            self.wait(self.settled)
+
+    def settled(self):
+        status = self.get("/api/v1/status")[1]
+        return status["state"] == "settled" and status["pending"] == 0
+
+    def topics(self):
+        """Those that are not the bus's own."""
+        topics = self.get("/api/v1/topics")[1]["topics"]
+        return [t for t in topics if not t["name"].startswith("__")]
 
     def stop(self):
         if self.process is not None:
@@ -121,7 +130,7 @@ class HttpTest(unittest.TestCase):
         self.assertEqual((status, answer["topic"]["name"]), (201, "quotes"))
         self.assertEqual(headers["Content-Type"], "application/json")
         self.refused(409, "EEXIST", self.change("POST", "/api/v1/topics", {"name": "quotes"}))
-        [topic] = self.get("/api/v1/topics")[1]["topics"]
+        [topic] = self.topics()
         self.assertEqual((topic["name"], topic["state"]), ("quotes", "ready"))
         self.assertEqual(self.get("/api/v1/topics?after=quotes")[1]["topics"], [])
         page = self.get("/api/v1/topics/quotes")[1]
@@ -143,7 +152,9 @@ class HttpTest(unittest.TestCase):
         self.assertEqual(self.metric("hfbus_up"), 0)
         self.refused(503, "ENOTCONN", self.change("POST", "/api/v1/topics", {"name": "a"}))
         self.bus = FakeHfbusd(self.data)
-        self.wait(lambda: self.get("/readyz")[0] == 200)
+        self.wait(self.settled)
+        # the stand-in has no log to read the groups' offsets from
+        self.assertIn("groups", self.get("/readyz")[1]["error"]["message"])
         self.assertEqual(self.metric("hfbus_up"), 1)
 
     def test_hfbusds_refusal_is_told(self):
@@ -210,7 +221,7 @@ class HttpTest(unittest.TestCase):
                 self.assertEqual(answer[2]["WWW-Authenticate"], "Bearer")
         self.refused(401, "EACCES", self.ask("POST", "/api/v1/topics", {"name": "a"},
                                              headers={"Authorization": f"Basic {self.token}"}))
-        self.assertEqual(self.get("/api/v1/topics")[1]["topics"], [])
+        self.assertEqual(self.topics(), [])
         self.assertEqual(self.metric('hfbus_control_http_refused_total'), 21)
 
     def test_a_token_that_others_may_read_is_refused(self):
@@ -249,6 +260,7 @@ class HttpTest(unittest.TestCase):
 
     def test_bad_input_to_every_path(self):
         self.start()
+        puts = self.bus.puts
         paths = self.get("/api/v1")[1]["paths"]
         wrong = ["", "{", "[]", "7", '"x"', "null", "\xff", '{"name":7}', '{"name":null}',
                  '{"name":{}}', '{"name":[]}', '{"op":"status"}', '{"name":"a","name":"b"}',
@@ -264,12 +276,19 @@ class HttpTest(unittest.TestCase):
                     self.refused(405, "EOPNOTSUPP", answer)
                     self.assertEqual(set(answer[2]["Allow"].split(", ")), allowed)
             for body in wrong:
+                if body == "" and "group" in path and entry["method"] != "POST":
+                    continue  # that is right, and waits for a log which the stand-in has not
                 status, answer, _ = self.change(entry["method"], path, body.encode("latin-1"))
                 if entry["token"]:
                     self.assertIn(status, range(400, 500), (entry, body[:40], answer))
                     self.assertTrue(answer["error"]["message"], answer)
-                else:
+                elif entry["path"] != "/readyz":
                     self.assertNotEqual(status // 100, 5, (entry, body[:40], answer))
+            if entry["path"].endswith("/reset"):
+                for body in ({"topic": "a", "to": "nowhere"}, {"topic": 1, "to": "latest"},
+                             {"topic": "a", "to": "offset", "value": "x"},
+                             {"topic": "a", "to": "latest", "partitions": 7}):
+                    self.refused(400, "EINVAL", self.change("POST", path, body))
             for query in ("x=1", "x", "first=a", "after=%", "after=%00", "&&", "=", "first=1&first=2"):
                 status, answer, _ = self.change(entry["method"], f"{path}?{query}")
                 self.assertEqual(status, 400, (entry, query, answer))
@@ -281,8 +300,8 @@ class HttpTest(unittest.TestCase):
             self.refused(400, "EINVAL", self.get(f"/api/v1/topics/{name}"))
         for name in ("..", "a%2fb", "a%20b", "%e4%b8%ad", "a" * 300):
             self.refused(400, "EINVAL", self.get(f"/api/v1/topics/{name}"))
-        self.assertEqual(self.get("/api/v1/topics")[1]["topics"], [])
-        self.assertEqual(self.bus.puts, 0)
+        self.assertEqual(self.topics(), [])
+        self.assertEqual(self.bus.puts, puts)
 
     def test_huge_heads_and_bodies(self):
         self.start()

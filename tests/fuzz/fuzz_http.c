@@ -8,12 +8,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "http_listen.h"
+#include "group_request.h"
 #include "http_route.h"
 #include "http_token.h"
 #include "request.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* As the service does: those about groups have a parser of their own. */
+static bool
+group_parse(const char *bytes, size_t size)
+{
+	json_t *json = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, NULL);
+	const char *op = json_string_value(json_object_get(json, "op"));
+	bool taken = op != NULL && hfb_group_request_takes(op);
+	struct hfb_group_request request;
+	struct hfb_err err = { 0 };
+
+	if (taken && hfb_group_request_parse(json, &request, &err) == 0)
+		hfb_group_request_fini(&request);
+	else if (taken && err.text[0] == '\0')
+		abort();
+	json_decref(json);
+	return taken;
+}
 
 static void
 request_parse(const char *bytes, size_t size)
@@ -21,6 +39,9 @@ request_parse(const char *bytes, size_t size)
 	struct hfb_request request;
 	struct hfb_err err = { 0 };
 	json_t *answer;
+
+	if (group_parse(bytes, size))
+		return;
 
 	if (hfb_request_parse(bytes, size, &request, &err) == 0)
 		return;
