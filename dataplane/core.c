@@ -198,6 +198,10 @@ hfb_core_turn(struct hfb_core *core)
 	work += hfb_handover_poll(core);
 	work += hfb_local_poll(core);
 	work += hfb_feed_poll(core);
+	/* what is received is acked before the kernel is entered for the disk's sake */
+	work += hfb_writer_publish(core->writer);
+	work += hfb_session_acks(core);
+	work += hfb_tx_flush(core);
 	work += hfb_writer_poll(core->writer, core->now_ns);
 	work += hfb_session_poll(core);
 	work += hfb_tx_flush(core);

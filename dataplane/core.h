@@ -8,8 +8,10 @@
  *   session.c  a packet for this core's UDP port	-> frame -> produce / subscribe
  *   local.c    frames from local clients' channels	-> the same
  *   handover.c packets for a partition of another core -> its ring
- *   (storage)  hfb_writer_poll(): publish, write, reap
- *   ack.c push.c  acks and data out; one transmit burst
+ *   (storage)  hfb_writer_publish(): all that was appended is received
+ *   ack.c	`received` acked; a transmit burst
+ *   (storage)  hfb_writer_poll(): write, reap
+ *   ack.c push.c  other acks and data out; a transmit burst
  *
  * Threads: all of struct hfb_core but `commands` belongs to its lcore.
  * Memory:  carved by hfb_core_create() at boot, or handed over by command.
@@ -262,6 +264,7 @@ void hfb_feed_partition_detach(struct hfb_core *core, struct hfb_partition *part
 void hfb_ack_times_record(struct hfb_core *core, uint64_t now_tsc);
 /* session.c */
 void hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet);
+uint32_t hfb_session_acks(struct hfb_core *core); /* what is received and published */
 uint32_t hfb_session_poll(struct hfb_core *core); /* acks, pushes, idle sessions */
 /* push.c: @partition's committed position may have moved, and it has readers. */
 void hfb_push_committed(struct hfb_core *core, struct hfb_partition *partition);

@@ -99,13 +99,25 @@ udp_checksum_good(const uint8_t *ip, const uint8_t *udp, uint32_t udp_bytes)
 	return fold16(sum16(sum, udp, udp_bytes)) == 0xffffu;
 }
 
-static void
+/*
+ * Two whole words: who compares addresses loads words, and would wait for narrower stores.
+ */
+static inline void
 ip_map(struct hfb_ip *to, const uint8_t *ipv4)
 {
-	memset(to->bytes, 0, 10);
-	to->bytes[10] = 0xff;
-	to->bytes[11] = 0xff;
-	memcpy(to->bytes + 12, ipv4, 4);
+	static const uint8_t mapped[8] = { [2] = 0xff, [3] = 0xff };
+	uint64_t zero = 0, word;
+	uint32_t address;
+
+	memcpy(&word, mapped, sizeof(word));
+	memcpy(&address, ipv4, sizeof(address));
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	word |= (uint64_t)address << 32;
+#else
+	word |= address;
+#endif
+	memcpy(to->bytes, &zero, sizeof(zero));
+	memcpy(to->bytes + 8, &word, sizeof(word));
 }
 
 /* Ethernet and tags. Returns -1 or the reason to drop. */

@@ -318,4 +318,6 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 		offset_answer(core, session, binding, appended.base_offset);
 	else if (binding->ack_stage == HFB_STAGE_RECEIVED)
 		hfb_binding_pend(core, binding);
+	if (binding->ack_stage != HFB_STAGE_RECEIVED)
+		hfb_log_durable_wanted(partition->log);
 }

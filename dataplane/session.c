@@ -650,6 +650,14 @@ sessions_sweep(struct hfb_core *core)
 }
 
 uint32_t
+hfb_session_acks(struct hfb_core *core)
+{
+	const struct hfb_sessions *s = core->sessions;
+
+	return s->pending != NULL || s->loose_count != 0 ? hfb_ack_flush(core) : 0;
+}
+
+uint32_t
 hfb_session_poll(struct hfb_core *core)
 {
 	struct hfb_sessions *s = core->sessions;

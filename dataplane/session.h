@@ -6,6 +6,7 @@
  *
  *	hfb_sessions_create(core, &err);		boot
  *	hfb_session_input(core, &packet);		a datagram for the bus's own port
+ *	hfb_session_acks(core);			once a turn, after hfb_writer_publish()
  *	hfb_session_poll(core);			once a turn, after hfb_writer_poll()
  *
  *	struct hfb_sessions

@@ -115,6 +115,22 @@ slot_find(const struct hfb_dedup *dedup, uint64_t producer_id)
 	return i;
 }
 
+/* As slot_find(), where most often the producer is the one before. */
+static inline uint32_t
+slot_again(struct hfb_dedup *dedup, uint64_t producer_id)
+{
+	const struct hfb_dedup_pool *pool = dedup->pool;
+	uint32_t i = dedup->last;
+
+	/* a free slot has no key, and one in use says itself whose it is */
+	if (pool->slots[i].key == dedup->key && pool->slots[i].entry.producer_id == producer_id)
+		return i;
+	i = slot_find(dedup, producer_id);
+	if (i != NONE)
+		dedup->last = i;
+	return i;
+}
+
 /* The pool's list by last use. */
 static void
 used_unlink(struct hfb_dedup_pool *pool, uint32_t i)
@@ -172,6 +188,7 @@ slot_release(struct hfb_dedup_pool *pool, uint32_t i)
 	s->owner->count--;
 	used_unlink(pool, i);
 	s->owner = NULL;
+	s->key = 0;
 	s->bucket_next = pool->free;
 	pool->free = i;
 	pool->used--;
@@ -198,6 +215,7 @@ hfb_dedup_init(struct hfb_dedup *dedup, struct hfb_dedup_pool *pool)
 	dedup->head = NONE;
 	dedup->count = 0;
 	dedup->key = ++pool->key_next;
+	dedup->last = 0;
 }
 
 void
@@ -216,7 +234,7 @@ hfb_dedup_check(struct hfb_dedup *dedup, uint64_t producer_id, uint16_t producer
 		uint64_t base_sequence, uint32_t count, uint64_t now_ns, uint64_t *ret_expected)
 {
 	const struct hfb_dedup_entry *e;
-	uint32_t i = slot_find(dedup, producer_id);
+	uint32_t i = slot_again(dedup, producer_id);
 
 	if (i == NONE) {
 		*ret_expected = 0;
@@ -277,6 +295,31 @@ hfb_dedup_note(struct hfb_dedup *dedup, const struct hfb_dedup_entry *entry)
 	dedup->head = i;
 	dedup->count++;
 	used_insert(pool, i);
+	return true;
+}
+
+bool
+hfb_dedup_advance(struct hfb_dedup *dedup, uint64_t producer_id, uint16_t producer_epoch,
+		  uint64_t next_sequence, uint64_t offset, uint64_t position, uint64_t now_ns)
+{
+	struct hfb_dedup_pool *pool = dedup->pool;
+	uint32_t i = slot_again(dedup, producer_id);
+	struct slot *s;
+	bool reorder;
+
+	if (i == NONE || pool->slots[i].entry.producer_epoch != producer_epoch)
+		return false;
+	s = &pool->slots[i];
+	/* the list is ordered by last_ns: the newest stays where it is while time goes on */
+	reorder = pool->newest != i || now_ns < s->entry.last_ns;
+	if (reorder)
+		used_unlink(pool, i);
+	s->entry.next_sequence = next_sequence;
+	s->entry.last_offset = offset;
+	s->entry.last_position = position;
+	s->entry.last_ns = now_ns;
+	if (reorder)
+		used_insert(pool, i);
 	return true;
 }
 

@@ -273,6 +273,25 @@ header_write(const struct hfb_log *log, uint8_t *to, uint64_t position,
 	words[7] = word7;
 }
 
+/* A producer that is new, or back with another epoch. */
+static void __attribute__((noinline))
+producer_note(struct hfb_log *log, const struct hfb_batch_meta *meta, uint64_t position,
+	      uint64_t now)
+{
+	struct hfb_dedup_entry entry = {
+		.producer_id = meta->producer_id,
+		.next_sequence = meta->end_sequence,
+		.last_offset = log->offset,
+		.last_position = position,
+		.last_ns = now,
+		.producer_epoch = meta->producer_epoch,
+		.flags = meta->flags & HFB_BATCH_STREAM ? HFB_DEDUP_STREAM : 0,
+	};
+
+	/* Full of producers inside the window: the sequence check said so before. */
+	(void)hfb_dedup_note(&log->dedup, &entry);
+}
+
 static inline void
 batch_append(struct hfb_log *log, const struct hfb_batch_meta *meta)
 {
@@ -284,20 +303,10 @@ batch_append(struct hfb_log *log, const struct hfb_batch_meta *meta)
 	header_write(log, log->ring + (position & log->ring_mask), position, meta, now);
 	if (position >= log->index_due)
 		index_note(log, position, now);
-	if (meta->producer_id != 0) {
-		struct hfb_dedup_entry entry = {
-			.producer_id = meta->producer_id,
-			.next_sequence = meta->end_sequence,
-			.last_offset = log->offset,
-			.last_position = position,
-			.last_ns = now,
-			.producer_epoch = meta->producer_epoch,
-			.flags = meta->flags & HFB_BATCH_STREAM ? HFB_DEDUP_STREAM : 0,
-		};
-
-		/* Full of producers inside the window: the sequence check said so before. */
-		(void)hfb_dedup_note(&log->dedup, &entry);
-	}
+	if (meta->producer_id != 0 &&
+	    !hfb_dedup_advance(&log->dedup, meta->producer_id, meta->producer_epoch,
+			       meta->end_sequence, log->offset, position, now))
+		producer_note(log, meta, position, now);
 	log->offset += meta->count;
 	log->position = position + meta->size;
 	hfb_writer_activate(log->writer, log);
@@ -571,6 +580,12 @@ hfb_log_room(const struct hfb_log *log)
 	    log->position - log->durable < HFB_RESERVE_BYTES)
 		room = log->batch_bytes_max;
 	return room;
+}
+
+void
+hfb_log_durable_wanted(struct hfb_log *log)
+{
+	log->durable_wanted_ns = log->writer->now_ns;
 }
 
 enum hfb_sequence_verdict

@@ -77,6 +77,10 @@ void hfb_log_append(struct hfb_log *log, const struct hfb_batch_meta *meta,
 /* Bytes a producer may still send: free ring less the reserve. */
 uint64_t hfb_log_room(const struct hfb_log *log);
 
+/* Somebody waits for `durable` of this log: write at once, for the next second. A log that
+ * commits at a later stage than received always does. */
+void hfb_log_durable_wanted(struct hfb_log *log);
+
 /* Dedup. */
 enum hfb_sequence_verdict {
 	HFB_SEQUENCE_NEXT,	/* append it */

@@ -157,6 +157,8 @@ struct hfb_log {
 	bool end_marked;   /* the last batch is an end mark */
 	bool let_go_asked;
 	enum hfb_stage commit_stage;
+	uint64_t durable_wanted_ns; /* somebody asked for it then */
+	uint64_t stride_ns;	    /* since when bytes wait for more; 0 = none do */
 	enum hfb_detach_step detach;
 	struct hfb_disk_errors errors; /* core's, relaxed; `reads` released last */
 	uint32_t active_at;	       /* index in the writer's list */

@@ -28,6 +28,14 @@
 
 /* While a write is in flight the next one waits until it is worth its while. */
 #define PIPELINE_BYTES (128u * HFB_KIB)
+/*
+ * Where nobody waits for `durable` writes go in strides: so much, or what is so old. A write
+ * costs a core some 40 us of kernel, whatever its size up to here (virtio, 2026-11).
+ */
+#define STRIDE_BYTES (1u * HFB_MIB)
+#define STRIDE_NS    2000000u
+/* Somebody who asked for `durable` is taken to still wait for so long. */
+#define WANTED_NS 1000000000u
 /* From here on a write ends with a block, so that the next need not wait for it. */
 #define ALIGNED_BYTES (64u * HFB_KIB)
 
@@ -192,6 +200,25 @@ writes_pop(struct hfb_log *log)
 	}
 }
 
+/* May what was appended wait for more? */
+static bool
+write_waits(struct hfb_writer *writer, struct hfb_log *log)
+{
+	uint64_t bytes = log->position - log->submitted;
+
+	if (log->commit_stage != HFB_STAGE_RECEIVED || log->detach != HFB_ATTACHED || bytes == 0)
+		return false;
+	if (bytes >= STRIDE_BYTES || bytes >= (log->ring_mask + 1) / 4 ||
+	    writer->now_ns - log->durable_wanted_ns < WANTED_NS)
+		return false;
+	if (log->stride_ns == 0)
+		log->stride_ns = writer->now_ns;
+	if (writer->now_ns - log->stride_ns >= STRIDE_NS)
+		return false;
+	writer->delayed = true;
+	return true;
+}
+
 uint32_t
 hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 {
@@ -214,6 +241,8 @@ hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 			return formed;
 	}
 	if (log->detach != HFB_ATTACHED && !log->detach_clean)
+		return formed;
+	if (write_waits(writer, log))
 		return formed;
 	while (log->writes_count < HFB_WRITES_MAX && log->submitted != log->position) {
 		uint64_t from = BLOCK_DOWN(log->submitted), end = log->position, most;
@@ -260,6 +289,7 @@ hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 			w->tsc = hfb_clock_tsc();
 			hfb_stage_marks_submitted(&log->stage_marks, end, w->tsc, writer->times);
 		}
+		log->stride_ns = 0;
 		log->writes_count++;
 		formed++;
 		if (!write_submit(writer, w))

@@ -640,6 +640,16 @@ forms(struct hfb_writer *writer, bool group)
 }
 
 uint32_t
+hfb_writer_publish(struct hfb_writer *writer)
+{
+	uint32_t work = 0;
+
+	for (uint32_t i = 0; i < writer->active_count; i++)
+		work += log_publish(writer->active[i]);
+	return work;
+}
+
+uint32_t
 hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 {
 	uint32_t work;
@@ -671,6 +681,7 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 		work += log_publish(log);
 		ring_consider(writer, log);
 	}
+	writer->delayed = false;
 	group = writer->store->flush_covers &&
 		(writer->active_count >= GROUP_LOGS || writer->store->group_always);
 	work += forms(writer, group);
@@ -693,7 +704,7 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 bool
 hfb_writer_busy(const struct hfb_writer *writer)
 {
-	return writer->in_flight > 0;
+	return writer->in_flight > 0 || writer->delayed;
 }
 
 int

@@ -47,13 +47,20 @@ void hfb_writer_settings(struct hfb_writer *writer, struct hfb_log *log,
 bool hfb_writer_detached(const struct hfb_writer *writer, const struct hfb_log *log);
 
 /*
+ * Publish what was appended, and nothing else: for a caller that answers `received`
+ * before it enters the kernel. hfb_writer_poll() follows in the same turn. Returns
+ * events published.
+ */
+uint32_t hfb_writer_publish(struct hfb_writer *writer);
+
+/*
  * Publish what was appended, form and submit writes and syncs, reap completions.
  * At most one io_uring entry. Yields the CPU now and then while I/O is in flight
  * and this core is not isolated from the disk's interrupt (design section 5).
  * Returns work done (events published, writes submitted, completions).
  */
 uint32_t hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns);
-/* Is I/O in flight (then do not sleep long)? */
+/* Is I/O in flight, or due soon (then do not sleep long)? */
 bool hfb_writer_busy(const struct hfb_writer *writer);
 /* The io_uring's eventfd for sleeping, -1 = none. */
 int hfb_writer_eventfd(const struct hfb_writer *writer);

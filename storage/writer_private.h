@@ -55,6 +55,7 @@ struct hfb_writer {
 	uint32_t form_at;  /* in active: the log that was last asked for writes */
 	bool enabled, isolated;
 	bool wake_helper;
+	bool delayed; /* some log's bytes wait for more */
 	bool flush_in_flight;
 	bool buffers_refused;
 	void (*advanced)(void *arg, struct hfb_log *log);

@@ -94,6 +94,11 @@ hfb_log_sequence_check(struct hfb_log *log, uint64_t producer_id, uint16_t produ
 	return base_sequence == 0 ? HFB_SEQUENCE_NEXT : HFB_SEQUENCE_UNKNOWN;
 }
 
+void
+hfb_log_durable_wanted(struct hfb_log *log)
+{
+}
+
 uint64_t
 hfb_log_room(const struct hfb_log *log)
 {

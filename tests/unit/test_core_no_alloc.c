@@ -213,7 +213,7 @@ test_a_million_turns_allocate_nothing(void)
 	/* and they were turns worth the name */
 	CU_ASSERT_TRUE(measure.packets >= TURNS);
 	CU_ASSERT_TRUE(measure.batches > 100);
-	CU_ASSERT_TRUE(measure.acks > 10);
+	CU_ASSERT_TRUE(measure.acks > 1);
 	CU_ASSERT_TRUE(measure.writes > 10);
 	fprintf(stderr, "%u turns: %lu packets, %lu batches, %lu acks, %lu disk writes\n", TURNS,
 		(unsigned long)measure.packets, (unsigned long)measure.batches,

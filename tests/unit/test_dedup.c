@@ -196,6 +196,50 @@ test_random_work_against_a_model(void)
 	free(pool);
 }
 
+static void
+test_an_advance_is_a_note_for_who_is_known(void)
+{
+	struct hfb_dedup_entry entry, other;
+	struct hfb_dedup_pool *pool;
+	struct hfb_dedup a, b;
+	uint64_t expected;
+	void *memory;
+
+	memory = aligned_alloc(64, (hfb_dedup_pool_bytes(2) + 63) & ~(size_t)63);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(memory);
+	pool = hfb_dedup_pool_init(memory, 2, 1000);
+	hfb_dedup_init(&a, pool);
+	hfb_dedup_init(&b, pool);
+	CU_ASSERT_FALSE(hfb_dedup_advance(&a, 7, 0, 1, 0, 0, 1));
+	entry = (struct hfb_dedup_entry){ .producer_id = 7, .next_sequence = 3, .last_ns = 10 };
+	CU_ASSERT_TRUE(hfb_dedup_note(&a, &entry));
+	entry.producer_id = 8;
+	entry.last_ns = 11;
+	CU_ASSERT_TRUE(hfb_dedup_note(&a, &entry));
+	/* another log's producer, and another epoch, are not this one */
+	CU_ASSERT_FALSE(hfb_dedup_advance(&b, 7, 0, 4, 30, 300, 12));
+	CU_ASSERT_FALSE(hfb_dedup_advance(&a, 7, 1, 4, 30, 300, 12));
+	CU_ASSERT_TRUE(hfb_dedup_advance(&a, 7, 0, 4, 30, 300, 12));
+	CU_ASSERT_TRUE_FATAL(hfb_dedup_find(&a, 7, &other));
+	CU_ASSERT_EQUAL(other.next_sequence, 4);
+	CU_ASSERT_EQUAL(other.last_offset, 30);
+	CU_ASSERT_EQUAL(other.last_position, 300);
+	CU_ASSERT_EQUAL(other.last_ns, 12);
+	CU_ASSERT_EQUAL(hfb_dedup_check(&a, 7, 0, 4, 1, 13, &expected), HFB_SEQUENCE_NEXT);
+	/* it is the newest now: who makes room is the other one */
+	entry.producer_id = 9;
+	entry.last_ns = 2000;
+	CU_ASSERT_TRUE(hfb_dedup_note(&b, &entry));
+	CU_ASSERT_TRUE(hfb_dedup_find(&a, 7, &other));
+	CU_ASSERT_FALSE(hfb_dedup_find(&a, 8, &other));
+	/* and who has made room is not taken for one who is there */
+	CU_ASSERT_FALSE(hfb_dedup_advance(&a, 8, 0, 4, 30, 300, 2001));
+	CU_ASSERT_EQUAL(hfb_dedup_check(&a, 8, 0, 4, 1, 2001, &expected), HFB_SEQUENCE_UNKNOWN);
+	hfb_dedup_fini(&a);
+	hfb_dedup_fini(&b);
+	free(memory);
+}
+
 int
 main(void)
 {
@@ -204,6 +248,8 @@ main(void)
 		{ "only producers outside the window are evicted", test_only_the_old_are_evicted },
 		{ "a snapshot loads again", test_snapshot_and_load },
 		{ "random work agrees with a model", test_random_work_against_a_model },
+		{ "an advance is a note for who is known",
+		  test_an_advance_is_a_note_for_who_is_known },
 		CU_TEST_INFO_NULL,
 	};
 	return hfb_test_main("dedup", tests);

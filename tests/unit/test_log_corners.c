@@ -145,7 +145,8 @@ open_grouped(struct rig *rig, const char *name)
 	struct rig_config config = { .env = fault_env_reset(),
 				     .ring_bytes_max = 16 * MIB,
 				     .segment_bytes_max = MIB,
-				     .sync = HFB_SYNC_FDATASYNC };
+				     .sync = HFB_SYNC_FDATASYNC,
+				     .commit_stage = HFB_STAGE_DURABLE };
 	int r = rig_open(rig, name, &config);
 
 	if (r == -EINVAL) {
@@ -283,7 +284,7 @@ test_nothing_is_asked_of_a_helper_that_has_let_go(void)
 static void
 test_a_write_that_waits_does_not_hold_up_a_detach(void)
 {
-	struct rig_config config = { .env = fault_env_reset() };
+	struct rig_config config = { .env = fault_env_reset(), .commit_stage = HFB_STAGE_DURABLE };
 	struct rig rig;
 
 	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "waits", &config), 0);
@@ -439,6 +440,39 @@ test_a_large_batch_passes_by_small_segments(void)
 	}
 }
 
+static void
+test_writes_go_in_strides_where_nobody_waits_for_durable(void)
+{
+	struct rig_config config = { .env = fault_env_reset(), .commit_stage = HFB_STAGE_RECEIVED };
+	struct rig rig;
+	uint64_t from;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "strides", &config), 0);
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	/* small, and young: it waits for more, and the core is told not to sleep long */
+	from = hfb_clock_now_ns();
+	hfb_writer_poll(rig.writer, from);
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	hfb_writer_poll(rig.writer, from);
+	CU_ASSERT_EQUAL(hfb_log_position(rig.log, HFB_STAGE_RECEIVED), rig.log->published);
+	CU_ASSERT_TRUE(rig.log->submitted < rig.log->position);
+	CU_ASSERT_TRUE(hfb_writer_busy(rig.writer));
+	hfb_writer_poll(rig.writer, from + 1000000);
+	CU_ASSERT_TRUE(rig.log->submitted < rig.log->position);
+	hfb_writer_poll(rig.writer, from + 2000000);
+	CU_ASSERT_EQUAL(rig.log->submitted, rig.log->position);
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	/* somebody asks for durable: at once */
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	hfb_log_durable_wanted(rig.log);
+	hfb_writer_poll(rig.writer, hfb_clock_now_ns());
+	CU_ASSERT_EQUAL(rig.log->submitted, rig.log->position);
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
 int
 main(void)
 {
@@ -464,6 +498,8 @@ main(void)
 		  test_prepared_segments_hold_the_largest_batch },
 		{ "a large batch passes by small segments",
 		  test_a_large_batch_passes_by_small_segments },
+		{ "writes go in strides where nobody waits for durable",
+		  test_writes_go_in_strides_where_nobody_waits_for_durable },
 		CU_TEST_INFO_NULL,
 	};
 	return hfb_test_main("log_corners", tests);
