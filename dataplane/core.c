@@ -202,6 +202,8 @@ hfb_core_turn(struct hfb_core *core)
 	work += hfb_writer_publish(core->writer);
 	work += hfb_session_acks(core);
 	work += hfb_tx_flush(core);
+	if (core->acked.received_events != 0 || core->acked.count != 0)
+		hfb_ack_times_record(core, hfb_clock_tsc());
 	work += hfb_writer_poll(core->writer, core->now_ns);
 	work += hfb_session_poll(core);
 	work += hfb_tx_flush(core);
