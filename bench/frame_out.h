@@ -26,7 +26,7 @@
 #define FRAME_HEADERS	    42u /* Ethernet, IPv4, UDP */
 #define FRAME_DATAGRAM_MAX  1472u
 #define FRAME_BYTES_MAX	    65407u /* one packet buffer with its headroom */
-#define FRAME_BYTES_DEFAULT 1920u
+#define FRAME_BYTES_DEFAULT 2048u
 #define FRAME_BURST	    32u
 
 struct rte_mbuf;

@@ -147,6 +147,43 @@ def bar_chart(rows, unit, title):
     return ''.join(out)
 
 
+def range_chart(rows, title):
+    """rows: [{label, points: [us, …], text}]: times over a logarithmic scale, a dot at the first
+    (the median) and a line to the last, with small marks at those between."""
+    width, left, right, each, bottom = 720, 190, 110, 26, 26
+    rows = [r for r in rows if r['points'] and r['points'][0] > 0]
+    if not rows:
+        return ''
+    low = min(r['points'][0] for r in rows) / 1.6
+    high = max(max(r['points']) for r in rows) * 1.2
+    height = len(rows) * each + bottom
+
+    def x(us):
+        at = math.log10(max(us, low) / low) / math.log10(high / low)
+        return left + at * (width - left - right)
+
+    out = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+           f'aria-label="{esc(title)}">']
+    for tick in decade_ticks(low, high):
+        if abs(math.log10(tick) - round(math.log10(tick))) > 1e-9:
+            continue
+        out.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="0" '
+                   f'y2="{height - bottom + 4}"/><text class="tick" text-anchor="middle" '
+                   f'x="{x(tick):.1f}" y="{height - 6}">{esc(micros(tick))}</text>')
+    for at, r in enumerate(rows):
+        y = at * each + each / 2
+        points = [x(us) for us in r['points'] if us > 0]
+        out.append(f'<text class="label" text-anchor="end" x="{left - 10}" y="{y + 4:.1f}">'
+                   f'{esc(r["label"])}</text><line class="span" x1="{points[0]:.1f}" '
+                   f'x2="{points[-1]:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        out += [f'<circle class="dot" cx="{p:.1f}" cy="{y:.1f}" r="{5 if n == 0 else 2.5}"/>'
+                for n, p in enumerate(points)]
+        out.append(f'<text class="value" x="{points[-1] + 9:.1f}" y="{y + 4:.1f}">'
+                   f'{esc(r["text"])}</text>')
+    out.append('</svg>')
+    return ''.join(out)
+
+
 def bullet(ratio, target, better, met):
     """A ratio beside its target, small, for a table."""
     if ratio is None or not target:

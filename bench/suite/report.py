@@ -9,7 +9,7 @@ small.
 """
 import statistics
 
-from charts import bar_chart, bullet, esc, micros, nines, number, percentile_chart, plain
+from charts import bar_chart, bullet, esc, micros, nines, number, percentile_chart, plain, range_chart
 
 # where curves are drawn: steps of a tenth of a nine
 GRID = [1 - 10 ** -(n / 20) for n in range(0, 141)]
@@ -177,7 +177,7 @@ svg .track { fill: var(--grid); } svg .good { fill: var(--good-bg); }
 svg .whisker { stroke: var(--ink); stroke-width: 1.3; fill: none; opacity: 0.65; }
 svg .mark { stroke: var(--mark); stroke-width: 2; }
 svg .value { font-variant-numeric: tabular-nums; }
-svg .bar.stage { fill: var(--s3); }
+svg .dot { fill: var(--s3); } svg .span { stroke: var(--s3); stroke-width: 2; opacity: 0.55; }
 @media print { body { background: #fff; } .card, .tile { break-inside: avoid; } }
 '''
 
@@ -272,11 +272,11 @@ def stage_table(rows):
         f'<tr><td>{esc(r["name"])}</td><td class="n">{number(r["count"])} {esc(r["weight"])}</td>'
         + ''.join(f'<td class="n">{esc(micros(r[p]))}</td>' for p in columns) + '</tr>'
         for r in rows)
-    bars = bar_chart([{'label': r['name'], 'value': r['p50'], 'low': r['p50'], 'high': r['p99'],
-                       'kind': 'stage'} for r in rows], 'us', 'stages, median and p99')
+    ranges = range_chart([{'label': r['name'], 'points': [r[p] for p in columns[:4]],
+                           'text': micros(r['p50'])} for r in rows], 'stages')
     return ('<h4>Where the time goes, by the bus itself</h4><p class="soft">From the receive on '
-            'the port, in the last run with its warm-up. Bars: the median, whiskers up to p99.</p>'
-            + bars + '<div class="scroll"><table><tr><th>stage</th><th class="n">of</th>'
+            'the port, in the last run with its warm-up. Large dots are medians, small ones '
+            'p90, p99 and p99.9.</p>' + ranges + '<div class="scroll"><table><tr><th>stage</th><th class="n">of</th>'
             + ''.join(f'<th class="n">{p}</th>' for p in columns) + '</tr>'
             + cells + '</table></div>')
 

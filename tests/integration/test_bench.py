@@ -16,7 +16,7 @@ import struct
 import subprocess
 import tempfile
 
-from hfbtest import Bus, Process, Skip, capture, main, program, run, wait_for
+from hfbtest import Bus, Process, Skip, capture, main, program, run, skip, wait_for
 
 GROUP, PORT = '239.9.9.9', 5000
 
@@ -173,6 +173,37 @@ def test_recorded_captures_of_other_makers():
         done += 1
     if done == 0:
         capture('market')
+
+
+def test_a_capture_over_af_packet():
+    """Onto a kernel's interface; the far end of the veth sees the frames as they were."""
+    if os.geteuid() != 0:
+        skip('a veth needs root')
+    near, far = f'hfbr{os.getpid() % 1000000}', f'hfbs{os.getpid() % 1000000}'
+    if subprocess.run(['ip', 'link', 'add', near, 'type', 'veth', 'peer', far],
+                      capture_output=True, check=False).returncode != 0:
+        skip('no veth here')
+    try:
+        for name in (near, far):
+            # no frames of the kernel's own
+            with open(f'/proc/sys/net/ipv6/conf/{name}/disable_ipv6', 'w', encoding='ascii') as f:
+                f.write('1')
+            run(['ip', 'link', 'set', name, 'up'])
+        frames = [frame(f'{i} {"y" * (i * 7 % 1300)}'.encode()) for i in range(300)]
+        with tempfile.TemporaryDirectory() as folder, \
+                socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            s.bind((far, 0x0800))
+            path = os.path.join(folder, 'a.pcap')
+            write_capture(path, [(i * 100000, f) for i, f in enumerate(frames)])
+            said = json.loads(bench('replay', path, '--json', '--device',
+                                    f'net_af_packet0,iface={near}').stdout)
+            assert said['metrics']['frames']['median'] == 300, said
+            assert said['metrics']['port errors']['median'] == 0, said
+            s.settimeout(30)
+            assert [s.recv(2000) for _ in frames] == frames
+    finally:
+        subprocess.run(['ip', 'link', 'del', near], capture_output=True, check=False)
 
 
 def test_a_recorded_feed_through_the_bus():

@@ -113,7 +113,7 @@ def test_curves_are_the_median_of_the_runs():
 
 class Page(HTMLParser):
     """Open and closed tags must match."""
-    VOID = {'meta', 'br', 'line', 'rect', 'path'}
+    VOID = {'meta', 'br', 'line', 'rect', 'path', 'circle'}
 
     def __init__(self, text):
         super().__init__()
@@ -159,14 +159,21 @@ def test_the_report_is_whole_and_needs_nothing_else():
     curves = report.curves([('ack', 'hfbus', 'ack'), ('raw', 'raw', 'latency')], outcomes)
     rate = case(budgets.throughput(0.5))
     rates = [{'raw': scenario(rate=2e7), 'hfbus': scenario(rate=r)} for r in (1.1e7, 1.2e7)]
+    # as `hfbus stat --latency --json` says it
+    rates[1]['stages'] = {'window_ns': None, 'stages': [
+        {'stage': 'received_acked', 'weight': 'events', 'core': core, 'count': count,
+         **({'p50_ns': 751, 'p90_ns': 1230, 'p99_ns': 30000, 'p99.9_ns': 63500, 'max_ns': 1750000}
+            if count else {})} for core, count in ((0, 9), ('all', 7), ('all', 0))]}
     cases = [shown(c, suite.figures_of(c, outcomes, [None] * 2), curves),
-             shown(rate, suite.figures_of(rate, rates, [None] * 2))]
+             dict(shown(rate, suite.figures_of(rate, rates, [None] * 2)),
+                  stages=report.stages(rates))]
+    assert [(r['count'], r['p50'], r['max']) for r in cases[1]['stages']] == [(7, 0.751, 1750)]
     text = report.html(everything(cases, unfinished=['8: <half>']))
     page = Page(text)
     said = ' '.join(page.text)
     assert '<script>' not in text and '<half>' in said and 'the <bus> died' in said
     for word in ('1.25 µs', '1.25 ×', '≤ 1.5 ×', '11.5 M/s', '0.575 ×', '2 of 2', 'a <note>',
-                 'no <CPU>', '99.9 %'):
+                 'no <CPU>', '99.9 %', 'received → ack sent', '751 ns', '30.0 µs'):
         assert word in said, word
     drawn = [attrs.get('class', '') for tag, attrs in page.tags if tag in ('path', 'rect')]
     assert 'line s0' in drawn and 'line s1' in drawn and 'bar hfbus' in drawn
