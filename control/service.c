@@ -403,13 +403,16 @@ act(struct waiter *w)
 }
 
 /* Feeds make topics in hfbusd: what is asked about all topics, or about one we do
- * not know, is answered after a look there. */
+ * not know, is answered after a look there. Not before a create: hfbusd refuses it if the
+ * name is taken, and to look at all topics for each would make many cost their square. */
 static bool
 needs_look(const struct hfb_service *s, const struct hfb_request *request)
 {
 	if (!hfb_broker_is_up(s->broker))
 		return false;
 	if (request->op == HFB_REQUEST_STATUS)
+		return false;
+	if (request->op == HFB_REQUEST_TOPIC_CREATE && hfb_reconcile_passes(s->reconcile) > 0)
 		return false;
 	if (request->op == HFB_REQUEST_TOPIC_LIST)
 		return request->after[0] == '\0';
@@ -604,7 +607,10 @@ check_put(struct waiter *w)
 	if (e == NULL || !e->has_ours || !hfb_uuid_equal(&e->ours.uuid, &w->wanted.uuid) ||
 	    e->ours.version != w->wanted.version) {
 		hfb_err_set(&err, w->request.op == HFB_REQUEST_TOPIC_CREATE ? -EEXIST : -ESTALE,
-			    "topic %s was changed by another one meanwhile", w->wanted.name);
+			    w->request.op == HFB_REQUEST_TOPIC_CREATE
+				    ? "topic %s exists already"
+				    : "topic %s was changed by another one meanwhile",
+			    w->wanted.name);
 		refuse(w, &err);
 	} else if (e->refused != 0) {
 		undo(w, e);

@@ -66,6 +66,10 @@ int hfb_checkpoint_decode(const void *bytes, size_t size, struct hfb_checkpoint 
 
 /* Replace @folder/checkpoint atomically and durably: temporary file, fsync,
  * rename, directory sync. Returns 0 or -errno; the old one then still stands. */
+/* In two halves, with a sync of all between and behind them: see group.c. */
+int hfb_checkpoint_stage(struct hfb_env *env, const char *folder,
+			 const struct hfb_checkpoint *checkpoint, struct hfb_err *err);
+int hfb_checkpoint_name(struct hfb_env *env, const char *folder);
 int hfb_checkpoint_save(struct hfb_env *env, const char *folder,
 			const struct hfb_checkpoint *checkpoint, struct hfb_err *err);
 /*

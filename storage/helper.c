@@ -23,7 +23,7 @@
 #include "store_private.h"
 #include "writer_private.h"
 
-#define TAKE 64u
+#define TAKE HFB_GROUP_MAX
 
 void
 hfb_store_wake(struct hfb_store *store)
@@ -211,6 +211,8 @@ help(struct hfb_store *store)
 	uint32_t n, done = 0;
 
 	while ((n = logs_take(store, logs)) > 0) {
+		store->taken = n;
+		hfb_group_serve(store, logs, n);
 		for (uint32_t i = 0; i < n; i++) {
 			store->taken = n - 1 - i;
 			log_serve(logs[i], now_ns);

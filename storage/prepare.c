@@ -104,13 +104,21 @@ segment_prepare(struct hfb_log *log, const struct hfb_plan *plan, struct hfb_seg
 			retired_discard(log);
 		return r;
 	}
-	r = hfb_table_add(&log->table, segment);
-	if (r < 0) {
-		hfb_segment_free(place.env, segment);
-		return hfb_err_set(err, r, "%s: no memory for its segments", log->folder);
-	}
-	hfb_table_tidy(&log->table);
 	*ret_segment = segment;
+	return 0;
+}
+
+int
+hfb_prepare_done(struct hfb_log *log, struct hfb_segment *segment)
+{
+	if (hfb_table_add(&log->table, segment) < 0)
+		return -ENOMEM;
+	hfb_table_tidy(&log->table);
+	/* pairs with the acquires of the core */
+	__atomic_store_n(&hfb_log_plan(log, log->plan_made)->segment, segment, __ATOMIC_RELEASE);
+	log->plan_made++;
+	__atomic_store_n(&log->prepare_error, 0, __ATOMIC_RELEASE);
+	hfb_helper_mail(log);
 	return 0;
 }
 
@@ -124,6 +132,13 @@ hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns)
 		struct hfb_err err;
 		int r = segment_prepare(log, plan, &segment, &err);
 
+		if (r == 0) {
+			r = hfb_prepare_done(log, segment);
+			if (r < 0) {
+				hfb_segment_free(log->store->env, segment);
+				hfb_err_set(&err, r, "%s: no memory for its segments", log->folder);
+			}
+		}
 		if (r < 0) {
 			if (log->prepare_error != r)
 				hfb_helper_trouble(log, &err);
@@ -133,11 +148,6 @@ hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns)
 			hfb_helper_mail(log);
 			return;
 		}
-		/* pairs with the acquires of the core */
-		__atomic_store_n(&plan->segment, segment, __ATOMIC_RELEASE);
-		log->plan_made++;
-		__atomic_store_n(&log->prepare_error, 0, __ATOMIC_RELEASE);
-		hfb_helper_mail(log);
 	}
 }
 

@@ -81,20 +81,15 @@ checkpoint_saved(struct hfb_log *log, uint64_t position, uint64_t start_position
 }
 
 void
-hfb_retention_checkpoint(struct hfb_log *log)
+hfb_retention_checkpoint_fill(struct hfb_log *log, const struct hfb_snapshot *s,
+			      struct hfb_checkpoint *ret)
 {
-	struct hfb_snapshot *s = __atomic_exchange_n(&log->snapshot_full, NULL, __ATOMIC_ACQUIRE);
 	const struct hfb_table *table = log->table.current;
 	const struct hfb_segment *segment = NULL;
 	struct hfb_checkpoint c;
-	struct hfb_err err;
 	uint32_t first = 0;
 	int i;
 
-	if (s == NULL)
-		return;
-	if (s->dedup_count > s->dedup_max) /* too small, and not filled */
-		goto out;
 	i = hfb_table_find(table, s->position);
 	if (i >= 0)
 		segment = table->segments[i];
@@ -140,15 +135,37 @@ hfb_retention_checkpoint(struct hfb_log *log)
 	while (first + c.epochs_count < log->epochs.count &&
 	       c.epochs[c.epochs_count].leader_epoch <= s->leader_epoch)
 		c.epochs_count++;
-	if (hfb_checkpoint_save(log->store->env, log->folder, &c, &err) < 0)
-		hfb_helper_trouble(log, &err); /* the one before still stands */
-	else
+	*ret = c;
+}
+
+void
+hfb_retention_checkpoint_done(struct hfb_log *log, struct hfb_snapshot *s, bool saved)
+{
+	if (saved)
 		checkpoint_saved(log, s->position, s->start_position, s->start_offset);
-out:
 	free(s);
 	hfb_retention_leave(log);
 	__atomic_store_n(&log->checkpoint_tried, log->checkpoint_tried + 1, __ATOMIC_RELEASE);
 	hfb_helper_mail(log);
+}
+
+void
+hfb_retention_checkpoint(struct hfb_log *log)
+{
+	struct hfb_snapshot *s = __atomic_exchange_n(&log->snapshot_full, NULL, __ATOMIC_ACQUIRE);
+	struct hfb_checkpoint c;
+	struct hfb_err err;
+	bool saved = false;
+
+	if (s == NULL)
+		return;
+	if (s->dedup_count <= s->dedup_max) { /* else too small, and not filled */
+		hfb_retention_checkpoint_fill(log, s, &c);
+		saved = hfb_checkpoint_save(log->store->env, log->folder, &c, &err) == 0;
+		if (!saved)
+			hfb_helper_trouble(log, &err); /* the one before still stands */
+	}
+	hfb_retention_checkpoint_done(log, s, saved);
 }
 
 /* Files. ------------------------------------------------------------------------------ */

@@ -46,6 +46,8 @@ hfb_segment_folder_make(const struct hfb_segment_place *place, struct hfb_err *e
 			return hfb_err_set(err, r, "%s: %s", path, strerror(-r));
 		parent = (size_t)(strrchr(path, '/') - path);
 		path[parent > 0 ? parent : 1] = '\0';
+		if (place->no_sync)
+			continue;
 #ifndef HFB_BUG_NO_DIRECTORY_SYNC
 		r = hfb_env_sync_dir(place->env, path);
 		if (r < 0)
@@ -107,6 +109,8 @@ publish(const struct hfb_segment_place *place, int fd, const char *temporary, co
 {
 	int r = hfb_env_pwrite(place->env, fd, place->block, HFB_BLOCK_BYTES, 0);
 
+	if (place->no_sync)
+		return r;
 	if (r == 0)
 		r = hfb_env_fdatasync(place->env, fd);
 	if (r == 0)
@@ -234,6 +238,30 @@ hfb_segment_recycle(const struct hfb_segment_place *place, const char *old_path,
 {
 	return segment_make(place, old_path, base_position, capacity_bytes, old_generation + 1,
 			    ret_segment, err);
+}
+
+int
+hfb_segment_name(struct hfb_env *env, const char *folder, const struct hfb_segment *segment)
+{
+	char path[HFB_PATH_MAX], temporary[HFB_PATH_MAX];
+
+	if (hfb_segment_path(path, sizeof(path), folder, segment->base_position, ".seg") < 0 ||
+	    hfb_segment_path(temporary, sizeof(temporary), folder, segment->base_position,
+			     ".seg.tmp") < 0)
+		return -ENAMETOOLONG;
+	return hfb_env_rename(env, temporary, path);
+}
+
+void
+hfb_segment_discard(struct hfb_env *env, const char *folder, const struct hfb_segment *segment)
+{
+	static const char *const suffixes[] = { ".seg.tmp", ".seg" };
+	char path[HFB_PATH_MAX];
+
+	for (int i = 0; i < 2; i++)
+		if (hfb_segment_path(path, sizeof(path), folder, segment->base_position,
+				     suffixes[i]) == 0)
+			hfb_env_unlink(env, path);
 }
 
 void

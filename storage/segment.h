@@ -69,6 +69,7 @@ struct hfb_segment_place {
 	uint32_t partition;
 	const uint8_t *zeros; /* HFB_ZEROS_BYTES, aligned to a block */
 	uint8_t *block;	      /* HFB_BLOCK_BYTES, aligned; scratch */
+	bool no_sync;	      /* nothing is synced or named: the caller does both, see group.c */
 	/* May a new file take its time? Then it is written in small pieces, and this is told how
 	 * long each took and pauses. NULL: never. */
 	bool (*gently)(void *arg, uint64_t took_ns);
@@ -93,6 +94,10 @@ int hfb_segment_create(const struct hfb_segment_place *place, uint64_t base_posi
 int hfb_segment_recycle(const struct hfb_segment_place *place, const char *old_path,
 			uint32_t old_generation, uint64_t base_position, uint64_t capacity_bytes,
 			struct hfb_segment **ret_segment, struct hfb_err *err);
+/* After a create with no_sync, once all was synced: give it its name; and take all back. */
+int hfb_segment_name(struct hfb_env *env, const char *folder, const struct hfb_segment *segment);
+void hfb_segment_discard(struct hfb_env *env, const char *folder,
+			 const struct hfb_segment *segment);
 /* One that is there, closed. NULL: no memory. */
 struct hfb_segment *hfb_segment_known(uint64_t base_position, uint64_t capacity_bytes,
 				      uint32_t kind, uint32_t generation);

@@ -35,6 +35,7 @@ struct hfb_store_config {
 	bool hugepages;			/* rings from hugetlb when the class allows */
 	int helper_cpu;			/* -1 = anywhere */
 	bool helper_manual;		/* no thread: tests and simulators call hfb_store_help() */
+	uint32_t group_min; /* logs whose file work is done together from so many on; 0 = 16 */
 };
 
 /* @env NULL = the real one. Refuses a folder another hfbusd has locked (-EBUSY). */

@@ -45,10 +45,10 @@ struct hfb_store {
 	bool running;
 	uint32_t stop;
 	int wake_fd;
-	uint64_t round_ns;	      /* next retention round */
-	uint32_t round_now;	      /* any thread: not only then */
-	uint32_t retries;	      /* logs with something to try again */
-	uint32_t taken;		      /* logs in its hands, behind the one it is at */
+	uint64_t round_ns;  /* next retention round */
+	uint32_t round_now; /* any thread: not only then */
+	uint32_t retries;   /* logs with something to try again */
+	uint32_t taken;	    /* logs in its hands, behind the one it is at */
 	struct hfb_compactor *compactor;
 	uint8_t *zeros;		      /* HFB_ZEROS_BYTES */
 	uint8_t *block;		      /* HFB_BLOCK_BYTES */
@@ -63,6 +63,10 @@ void hfb_helper_stop(struct hfb_store *store);
 /* Helper. ---------------------------------------------------------------------- */
 
 struct hfb_segment_place hfb_log_place(struct hfb_log *log);
+/* group.c: what many of the @n logs taken want at once is done at once; the rest is left. */
+#define HFB_GROUP_MIN 16u
+#define HFB_GROUP_MAX 256u
+void hfb_group_serve(struct hfb_store *store, void **taken, uint32_t n);
 /* Do other logs wait for us? */
 bool hfb_helper_wanted(struct hfb_store *store);
 /* Tell the log's core to look at it. */
@@ -73,11 +77,17 @@ void hfb_helper_trouble(struct hfb_log *log, const struct hfb_err *err);
 /* prepare.c: make what is planned, the larger ring. */
 void hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns);
 void hfb_prepare_ring(struct hfb_log *log);
+/* The next planned segment is @segment (taken on success). 0 or -ENOMEM. */
+int hfb_prepare_done(struct hfb_log *log, struct hfb_segment *segment);
 
 /* retention.c */
 void hfb_retention_seal(struct hfb_log *log);
 void hfb_retention_memory(struct hfb_log *log);
 void hfb_retention_checkpoint(struct hfb_log *log);
+/* Its parts: what to save of a snapshot, and what follows. Takes @s. */
+void hfb_retention_checkpoint_fill(struct hfb_log *log, const struct hfb_snapshot *s,
+				   struct hfb_checkpoint *ret);
+void hfb_retention_checkpoint_done(struct hfb_log *log, struct hfb_snapshot *s, bool saved);
 void hfb_retention_open(struct hfb_log *log, uint64_t now_ns);
 void hfb_retention_indexes(struct hfb_log *log);
 /* Once a round: what is too old or too much goes; idle files are closed. */

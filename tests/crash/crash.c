@@ -493,6 +493,8 @@ world_open(struct world *w)
 		.ring_bytes_default = HFB_RING_BYTES_MIN,
 		.segment_bytes_default = SEGMENT_BYTES,
 		.helper_cpu = -1,
+		/* both ways of making files: one by one, and several together */
+		.group_min = (uint32_t)(1 + sim_random(&w->random) % 3),
 		.dedup_window_ns = 3600ull * 1000000000ull,
 	};
 	struct hfb_writer_config writer = { .logs_max = PARTITIONS, .producers_max = 256 };
