@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETENTION_BYTES (8ull << 30) /* over all partitions: a disk is not filled by a bench */
+#define RETENTION_BYTES (2ull << 30) /* over all partitions: a disk is not filled by a bench */
 #define DRAIN_NS	20000000000ull
 #define CONNECT_MS	5000u
 

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "pub_private.h"
 
 #define CHECK_INTERVAL_NS 5000000ull /* look at the socket at most this often */
@@ -31,6 +32,20 @@ hfb_now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+#define COARSE_TSC (1u << 14) /* 3 to 16 us on what runs today */
+
+uint64_t
+hfb_connection_now(struct hfb_bus *bus)
+{
+	uint64_t tsc = hfb_clock_tsc();
+
+	if (tsc - bus->coarse_tsc >= COARSE_TSC || bus->coarse_ns == 0) {
+		bus->coarse_tsc = tsc;
+		bus->coarse_ns = hfb_now_ns();
+	}
+	return bus->coarse_ns;
 }
 
 /* Finding a bus. ------------------------------------------------------------ */
@@ -324,6 +339,7 @@ links_close(struct hfb_bus *bus)
 		bus->links[i] = NULL; /* first: closing may find hfbusd gone and come here again */
 		hfb_link_close(link);
 	}
+	bus->links_end = 0;
 }
 
 static int
@@ -335,8 +351,10 @@ connect_once(struct hfb_bus *bus, uint32_t timeout_ms, struct hfb_err *err)
 		r = local_hello(bus, err);
 	} else {
 		r = hfb_link_udp_open(bus->host, bus->udp_port, timeout_ms, &bus->links[0], err);
-		if (r == 0)
+		if (r == 0) {
 			bus->broker_epoch = bus->links[0]->broker_epoch;
+			bus->links_end = 1;
+		}
 	}
 	if (r < 0)
 		return r;
@@ -440,7 +458,7 @@ gone(struct hfb_bus *bus, uint64_t now_ns)
 {
 	struct pollfd p = { .fd = bus->socket, .events = POLLIN | POLLRDHUP };
 
-	for (uint32_t i = 0; i < HFB_CORES_MAX; i++) {
+	for (uint32_t i = 0; i < bus->links_end; i++) {
 		struct hfb_link *link = bus->links[i];
 
 		if (link == NULL)
@@ -526,9 +544,12 @@ hfb_connection_link(struct hfb_bus *bus, uint16_t core, uint16_t udp_port,
 		else
 			r = hfb_link_udp_open(bus->host, udp_port, 1000, &bus->links[core], err);
 	}
-	if (r == 0)
-		*ret_link = bus->links[core];
-	return r;
+	if (r < 0)
+		return r;
+	if (bus->links_end <= core)
+		bus->links_end = core + 1u;
+	*ret_link = bus->links[core];
+	return 0;
 }
 
 uint32_t
@@ -537,7 +558,7 @@ hfb_connection_receive(struct hfb_bus *bus, uint64_t now_ns)
 	const uint8_t *frame;
 	uint32_t size, taken = 0;
 
-	for (uint32_t i = 0; i < HFB_CORES_MAX; i++) {
+	for (uint32_t i = 0; i < bus->links_end; i++) {
 		struct hfb_link *link = bus->links[i];
 
 		if (link == NULL)

@@ -53,11 +53,16 @@ struct hfb_bus {
 	uint16_t udp_port;
 	/* both: one link a core, made when first needed; [0] of UDP asks metadata */
 	struct hfb_link *links[HFB_CORES_MAX];
-	struct hfb_pub *pubs; /* acks find their publisher here */
+	uint32_t links_end;		/* of those that are there, the last one's index + 1 */
+	uint64_t coarse_ns, coarse_tsc; /* hfb_connection_now() */
+	struct hfb_pub *pubs;		/* acks find their publisher here */
 };
 
 /* Monotonic ns; a vdso read. */
 uint64_t hfb_now_ns(void);
+
+/* The same some us late, for timers of ms: mostly a read of the TSC. */
+uint64_t hfb_connection_now(struct hfb_bus *bus);
 
 /*
  * One request and its answer to hfbusd's main thread. @answer takes up to

@@ -37,6 +37,13 @@ hfb_link_send(struct hfb_link *link, uint8_t type, void *head, size_t head_size,
 }
 
 void
+hfb_link_show(struct hfb_link *link)
+{
+	if (link->ops->show != NULL)
+		link->ops->show(link);
+}
+
+void
 hfb_link_kick(struct hfb_link *link)
 {
 	if (link->ops->kick != NULL)

@@ -30,6 +30,8 @@ struct hfb_link_ops {
 	 * -EMSGSIZE, -ENOTCONN. */
 	int (*send)(struct hfb_link *link, const void *head, size_t head_size, const void *body,
 		    size_t body_size);
+	/* What was sent goes; kick sees to it that a sleeping core wakes, show may not. */
+	void (*show)(struct hfb_link *link);
 	void (*kick)(struct hfb_link *link);
 	/* 1 and a frame of at least HFB_FRAME_BYTES, 0 none, -ENOTCONN. */
 	int (*receive)(struct hfb_link *link, const uint8_t **ret_frame, uint32_t *ret_size);
@@ -57,6 +59,7 @@ struct hfb_link {
 /* Fills the frame header at the start of @head: type, session, packet number. */
 int hfb_link_send(struct hfb_link *link, uint8_t type, void *head, size_t head_size,
 		  const void *body, size_t body_size);
+void hfb_link_show(struct hfb_link *link); /* cheap; a kick must follow before long */
 void hfb_link_kick(struct hfb_link *link);
 /* Frames with a wrong magic, version, size or session are dropped here. */
 int hfb_link_receive(struct hfb_link *link, const uint8_t **ret_frame, uint32_t *ret_size);

@@ -5,8 +5,8 @@
  *	to_core    we write frames and tail, the core writes head
  *	to_client  the core writes frames and tail, we write head
  *
- * A frame's size is stored before tail is release-stored; a kick writes the
- * eventfd when the core has said that it sleeps.
+ * A frame's size is stored before tail is release-stored (show); a kick besides writes
+ * the eventfd when the core has said that it sleeps, which takes a full fence to know.
  */
 #include "connection.h"
 #include "link.h"
@@ -31,6 +31,7 @@ struct channel {
 	const uint8_t *in;
 	uint64_t out_bytes, in_bytes;
 	uint64_t out_tail, out_tail_published, out_head_seen;
+	bool wake_due; /* published since we made sure that a sleeping core sees it */
 	uint64_t in_head, in_head_next;
 };
 
@@ -69,7 +70,10 @@ channel_send(struct hfb_link *link, const void *head, size_t head_size, const vo
 	}
 	at = c->out + (c->out_tail & (c->out_bytes - 1));
 	memcpy(at, prefix, PREFIX_BYTES);
-	memcpy(at + PREFIX_BYTES, head, head_size);
+	if (head_size == sizeof(struct hfb_frame_produce)) /* known size: a few moves, no call */
+		memcpy(at + PREFIX_BYTES, head, sizeof(struct hfb_frame_produce));
+	else
+		memcpy(at + PREFIX_BYTES, head, head_size);
 	if (body_size > 0)
 		memcpy(at + PREFIX_BYTES + head_size, body, body_size);
 	c->out_tail += need;
@@ -77,23 +81,44 @@ channel_send(struct hfb_link *link, const void *head, size_t head_size, const vo
 }
 
 static void
-channel_kick(struct hfb_link *link)
+core_wake(struct channel *c)
 {
-	struct channel *c = (struct channel *)link;
 	uint64_t one = 1;
 
-	if (c->out_tail == c->out_tail_published)
-		return;
-	c->out_tail_published = c->out_tail;
-	/* pairs with the core's acquire of the tail */
-	__atomic_store_n(&c->shared->to_core_tail, c->out_tail, __ATOMIC_RELEASE);
-	/* tail before the look at core_sleeps; the core stores core_sleeps before it looks at
-	 * tail: one of the two sees the other */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&c->shared->core_sleeps, __ATOMIC_RELAXED) != 0 && c->eventfd >= 0 &&
 	    write(c->eventfd, &one, sizeof(one)) < 0) {
 		/* EAGAIN: it is written to already, so the core will wake */
 	}
+}
+
+static void
+channel_show(struct hfb_link *link)
+{
+	struct channel *c = (struct channel *)link;
+
+	if (c->out_tail == c->out_tail_published)
+		return;
+	c->out_tail_published = c->out_tail;
+	c->wake_due = true;
+	/* pairs with the core's acquire of the tail */
+	__atomic_store_n(&c->shared->to_core_tail, c->out_tail, __ATOMIC_RELEASE);
+	/* misses only one that falls asleep at this moment; the kick does not */
+	core_wake(c);
+}
+
+static void
+channel_kick(struct hfb_link *link)
+{
+	struct channel *c = (struct channel *)link;
+
+	channel_show(link);
+	if (!c->wake_due)
+		return;
+	c->wake_due = false;
+	/* tail before the look at core_sleeps; the core stores core_sleeps before it looks at
+	 * tail: one of the two sees the other */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	core_wake(c);
 }
 
 static int
@@ -152,6 +177,7 @@ channel_close(struct hfb_link *link)
 
 static const struct hfb_link_ops channel_ops = {
 	.send = channel_send,
+	.show = channel_show,
 	.kick = channel_kick,
 	.receive = channel_receive,
 	.close = channel_close,

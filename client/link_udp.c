@@ -229,6 +229,7 @@ udp_reopen(struct hfb_link *link, uint32_t timeout_ms, struct hfb_err *err)
 
 static const struct hfb_link_ops udp_ops = {
 	.send = udp_send,
+	.show = udp_kick,
 	.kick = udp_kick,
 	.receive = udp_receive,
 	.wait = udp_wait,

@@ -21,6 +21,7 @@
 #define BATCH_BYTES_LOCAL    65536u
 #define RESEND_LOCAL_NS	     200000000ull
 #define RESEND_UDP_NS	     40000000ull
+#define ROUND_NS	     1000000ull /* acks and timers are looked at this often by send */
 
 struct lane {
 	struct hfb_window window;
@@ -54,9 +55,10 @@ struct hfb_pub {
 	void (*acked)(void *arg, const struct hfb_acked *acked);
 	void *arg;
 	struct hfb_pub_stats stats;
-	int acked_now;	  /* events, by the call under way */
-	int failed;	  /* final: negative errno */
-	uint32_t refusal; /* enum hfb_wire_code, not told yet */
+	uint64_t round_ns; /* the last one */
+	int acked_now;	   /* events, by the call under way */
+	int failed;	   /* final: negative errno */
+	uint32_t refusal;  /* enum hfb_wire_code, not told yet */
 	struct hfb_err err;
 };
 
@@ -196,19 +198,14 @@ lane_bind(struct hfb_pub *pub, struct lane *lane, struct hfb_link **ret_link, ui
 	return 0;
 }
 
-/* Send what may be sent. Returns frames sent, or a final error. */
+/* Frames for what window and credit allow. Returns how many, or a final error. */
 static int
-lane_send(struct hfb_pub *pub, struct lane *lane, uint64_t now_ns, struct hfb_err *err)
+lane_frames(struct hfb_pub *pub, struct lane *lane, struct hfb_link *link, uint64_t now_ns,
+	    struct hfb_err *err)
 {
 	const struct hfb_window_batch *batch;
-	struct hfb_link *link = NULL;
 	int r, frames = 0;
 
-	if (lane->window.send == lane->window.closed && lane->bound)
-		return 0;
-	r = lane_bind(pub, lane, &link, now_ns, err);
-	if (r < 0)
-		return r == -EAGAIN ? 0 : r;
 	while ((batch = hfb_window_next(&lane->window, now_ns)) != NULL) {
 		struct hfb_frame_produce head = {
 			.partition = lane->handle,
@@ -233,9 +230,43 @@ lane_send(struct hfb_pub *pub, struct lane *lane, uint64_t now_ns, struct hfb_er
 		hfb_window_sent(&lane->window, now_ns);
 		frames++;
 	}
-	if (frames > 0)
-		hfb_link_kick(link);
 	return frames;
+}
+
+/* Send what may be sent. 0, or a final error. */
+static int
+lane_send(struct hfb_pub *pub, struct lane *lane, uint64_t now_ns, struct hfb_err *err)
+{
+	struct hfb_link *link = NULL;
+	int r;
+
+	if (lane->window.send == lane->window.closed && lane->bound)
+		return 0;
+	r = lane_bind(pub, lane, &link, now_ns, err);
+	if (r < 0)
+		return r == -EAGAIN ? 0 : r;
+	r = lane_frames(pub, lane, link, now_ns, err);
+	return r < 0 ? r : 0;
+}
+
+/*
+ * A batch was closed while the bus is up and nothing is due: its frame goes, and that is
+ * all. False: a whole round is needed.
+ */
+static bool
+lane_push(struct hfb_pub *pub, struct lane *lane)
+{
+	struct hfb_bus *bus = pub->bus;
+	struct hfb_link *link = bus->links[lane->core];
+	uint64_t now = hfb_connection_now(bus);
+
+	if (!lane->bound || !bus->up || pub->generation != bus->generation || link == NULL ||
+	    lane->link_sessions != link->sessions || now - pub->round_ns >= ROUND_NS)
+		return false;
+	if (lane_frames(pub, lane, link, now, NULL) <= 0)
+		return false;
+	hfb_link_show(link);
+	return true;
 }
 
 /* What comes back. ---------------------------------------------------------------- */
@@ -475,7 +506,7 @@ partition_choose(struct hfb_pub *pub, const struct hfb_event *event, bool *ret_c
 	return pub->turn;
 }
 
-static int round_run(struct hfb_pub *pub, struct hfb_err *err);
+static int round_run(struct hfb_pub *pub, bool wakes, struct hfb_err *err);
 
 int
 hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_err *err)
@@ -515,22 +546,42 @@ hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_err 
 	pub->stats.events++;
 	pub->stats.bytes += (event->value != NULL ? event->value_size : 0) +
 			    (event->key != NULL ? event->key_size : 0) + event->headers_size;
+	if (hfb_window_full(&lane->window))
+		hfb_window_close(&lane->window);
 	if (lane->window.closed != closed || closed_other) {
 		/* a full batch is on its way at once; the one just begun goes on filling */
-		r = round_run(pub, err);
+		r = !closed_other && lane_push(pub, lane) ? 0 : round_run(pub, false, err);
 		if (r < 0 && pub->failed < 0)
 			return r; /* others are told by poll and flush: it is taken */
 	}
 	return 0;
 }
 
+/* Make what the links hold visible; a sleeping core wakes for it if @wakes. */
+static void
+links_show(struct hfb_bus *bus, bool wakes)
+{
+	for (uint32_t i = 0; i < bus->links_end; i++) {
+		if (bus->links[i] == NULL)
+			continue;
+		if (wakes)
+			hfb_link_kick(bus->links[i]);
+		else
+			hfb_link_show(bus->links[i]);
+	}
+}
+
 /* One round. Returns 0, or an error. */
 static int
-round_run(struct hfb_pub *pub, struct hfb_err *err)
+round_run(struct hfb_pub *pub, bool wakes, struct hfb_err *err)
 {
 	struct hfb_bus *bus = pub->bus;
-	uint64_t now = hfb_now_ns();
+	uint64_t now = hfb_connection_now(bus);
 	int r;
+
+	/* each ms at least, also for one who sends and never polls */
+	wakes = wakes || now - pub->round_ns >= ROUND_NS;
+	pub->round_ns = now;
 
 	r = hfb_connection_check(bus, now, err);
 	if (r == -ENOTCONN)
@@ -563,6 +614,7 @@ round_run(struct hfb_pub *pub, struct hfb_err *err)
 			return r;
 		}
 	}
+	links_show(bus, wakes);
 	if (pub->failed < 0) {
 		if (err != NULL)
 			*err = pub->err;
@@ -583,7 +635,7 @@ pub_empty(const struct hfb_pub *pub)
 int
 hfb_pub_poll(struct hfb_pub *pub, uint32_t timeout_ms, struct hfb_err *err)
 {
-	uint64_t now = hfb_now_ns(), until = now + (uint64_t)timeout_ms * 1000000ull;
+	uint64_t now, until = timeout_ms == 0 ? 0 : hfb_now_ns() + timeout_ms * 1000000ull;
 	struct hfb_idle_wait idle = { 0 };
 	struct hfb_link *wait_on;
 	int r;
@@ -592,7 +644,7 @@ hfb_pub_poll(struct hfb_pub *pub, uint32_t timeout_ms, struct hfb_err *err)
 	for (uint32_t i = 0; i < pub->used_count; i++)
 		hfb_window_close(&pub->lanes[pub->used[i]]->window);
 	for (;;) {
-		r = round_run(pub, err);
+		r = round_run(pub, true, err);
 		if (r < 0)
 			return r;
 		if (pub->acked_now > 0 || timeout_ms == 0 || pub_empty(pub))

@@ -296,7 +296,7 @@ hfb_sub_next(struct hfb_sub *sub, uint32_t timeout_ms, const struct hfb_item **r
 			*ret_item = &sub->item;
 			return 1;
 		}
-		now = hfb_now_ns();
+		now = timeout_ms == 0 ? hfb_connection_now(sub->bus) : hfb_now_ns();
 		if (r == 0 && sub->source->idle != NULL)
 			r = sub->source->idle(sub, now, err);
 		if (r == -ENOENT || r == -ESTALE) {

@@ -139,6 +139,13 @@ hfb_window_add(struct hfb_window *w, const struct hfb_event *event)
 }
 
 bool
+hfb_window_full(const struct hfb_window *w)
+{
+	return w->open &&
+	       batch_at(w, w->closed)->bytes + HFB_RECORD_HEADER_BYTES > w->config.batch_bytes;
+}
+
+bool
 hfb_window_fits(const struct hfb_window *w, const struct hfb_event *event)
 {
 	int64_t size = hfb_event_bytes(event);
@@ -199,18 +206,20 @@ go_back(struct hfb_window *w)
 	while (w->send < w->closed &&
 	       batch_at(w, w->send)->base_sequence + batch_at(w, w->send)->count <= w->received)
 		w->send++;
+	w->reached = w->send;
 }
 
+/* `received` has moved: what it passed is in flight no more. */
 static void
-flight_count(struct hfb_window *w)
+flight_shrink(struct hfb_window *w)
 {
-	w->flight_bytes = 0;
-	for (uint64_t i = w->send; i > w->first; i--) {
-		const struct hfb_window_batch *b = batch_at(w, i - 1);
+	while (w->reached < w->send) {
+		const struct hfb_window_batch *b = batch_at(w, w->reached);
 
-		if (b->base_sequence + b->count <= w->received)
+		if (b->base_sequence + b->count > w->received)
 			break;
-		w->flight_bytes += batch_wire_bytes(b);
+		w->flight_bytes -= batch_wire_bytes(b);
+		w->reached++;
 	}
 }
 
@@ -261,6 +270,10 @@ free_acked(struct hfb_window *w, uint64_t sequence, struct hfb_window_result *re
 
 		if (b->base_sequence + b->count > sequence)
 			break;
+		if (w->reached == w->first) { /* acked, yet never said to be received */
+			w->flight_bytes -= batch_wire_bytes(b);
+			w->reached++;
+		}
 		w->head = b->end;
 		w->first++;
 	}
@@ -356,17 +369,18 @@ hfb_window_ack(struct hfb_window *w, const struct hfb_wire_ack *ack, uint64_t no
 				break;
 		}
 	}
+	flight = w->flight_bytes;
+	flight_shrink(w);
 	if (received > sent_sequence) {
 		/* we went back, but it had come: go on behind it */
 		while (w->send < w->closed &&
 		       batch_at(w, w->send)->base_sequence + batch_at(w, w->send)->count <=
 			       received)
 			w->send++;
+		w->reached = w->send;
 	}
 	w->credit_bytes = ack->credit_bytes;
 	free_acked(w, ack->sequence[w->config.stage], ret);
-	flight = w->flight_bytes;
-	flight_count(w);
 	if (ack->code == HFB_WIRE_OK && flight > w->flight_bytes)
 		path_grow(w, flight - w->flight_bytes);
 	if (moved) {
@@ -427,7 +441,7 @@ hfb_window_tick(struct hfb_window *w, uint64_t now_ns)
 	path_shrink(w, w->flight_bytes);
 	go_back(w);
 	if (w->send == w->closed && w->send > w->first)
-		w->send--; /* all received, none acked: the last one asks again */
+		w->reached = --w->send; /* all received, none acked: the last one asks again */
 	w->probing = true;
 	return true;
 }

@@ -65,6 +65,7 @@ struct hfb_window {
 	uint32_t batches_mask;
 	/* counts of batches, never wrapping */
 	uint64_t first, send, closed;
+	uint64_t reached;	/* first..send: of those before it the broker has all */
 	uint64_t head, tail;	/* byte ring: counts */
 	bool open;		/* batches[closed] is being filled */
 	bool probing;		/* one batch at a time until an ack comes */
@@ -74,7 +75,7 @@ struct hfb_window {
 	uint64_t credit_bytes;
 	uint64_t path_bytes;	/* lossy: what the way is thought to hold */
 	uint64_t path_steady;	/* lossy: doubled up to here, then in steps of a batch */
-	uint64_t flight_bytes;	/* sent beyond received, as batches */
+	uint64_t flight_bytes;	/* of [reached, send), as batches */
 	uint64_t hold_until_ns; /* refused: do not send before */
 	uint64_t hold_ns;
 	uint64_t moved_ns;	   /* last progress, or when something was first in flight */
@@ -125,6 +126,9 @@ void hfb_window_restart(struct hfb_window *w, uint64_t now_ns);
 /* Number the unacked events from 0 (of a new producer id). Returns how many
  * events had been acked, but not at a stage that survives. */
 void hfb_window_renumber(struct hfb_window *w, uint64_t now_ns);
+
+/* Is the open batch so full that not even an empty event goes into it? */
+bool hfb_window_full(const struct hfb_window *w);
 
 /* Would @event still go into the open batch? True when none is open. */
 bool hfb_window_fits(const struct hfb_window *w, const struct hfb_event *event);
