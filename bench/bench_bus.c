@@ -238,3 +238,75 @@ bench_reader_turn(struct bench_reader *r, uint32_t max)
 	}
 	return e < 0 ? e : (int64_t)n;
 }
+
+/* Old data -------------------------------------------------------------------------------- */
+
+/* Bytes of the log that are on disk: partition 0 of @topic. */
+static int
+old_bytes(struct hfb_bus *bus, const char *topic, uint64_t *ret_bytes, struct hfb_err *err)
+{
+	const struct hfb_positions *p = hfb_admin_positions(bus);
+	struct hfb_ipc_partition partition;
+	int r = hfb_admin_partitions_get(bus, topic, 0, &partition, 1, err);
+
+	if (r < 0)
+		return r;
+	if (r == 0 || p == NULL || partition.handle >= HFB_PARTITIONS_MAX)
+		return hfb_err_set(err, -ERANGE, "topic %s has no partition 0 here", topic);
+	p += partition.handle;
+	*ret_bytes = __atomic_load_n(&p->durable.position, __ATOMIC_ACQUIRE) -
+		     __atomic_load_n(&p->start.position, __ATOMIC_ACQUIRE);
+	return 0;
+}
+
+static int
+old_fill(struct bench *b, struct hfb_bus *bus, const char *topic)
+{
+	uint64_t bytes = 0, polls = 0;
+	struct bench_link *link;
+	int r = bench_producer_open(b, &link);
+
+	while (r == 0 && bytes < b->options.file_bytes && !bench_stop) {
+		int64_t acked;
+
+		link->ops->send(link, 0, 4096);
+		acked = link->ops->poll(link);
+		if (acked < 0) {
+			b->err = link->err;
+			r = (int)acked;
+		} else if (polls++ % 256 == 0) {
+			r = old_bytes(bus, topic, &bytes, &b->err);
+		}
+	}
+	if (r == 0)
+		r = bench_producer_finish(b, link);
+	bench_link_close(link);
+	return r;
+}
+
+int
+bench_old_make(struct bench *b, const char *name)
+{
+	struct bench old = *b;
+	struct hfb_bus *bus = NULL;
+	uint64_t bytes = 0;
+	int r;
+
+	old.options.topic = name;
+	old.options.transport = BENCH_SHM;
+	old.options.partitions = 1;
+	old.options.ack = HFB_STAGE_DURABLE;
+	old.options.rate = 0;
+	old.options.inflight = 65536;
+	old.options.cores_count = 0;
+	r = bench_topic_make(&old);
+	if (r == 0)
+		r = local_open(b, &bus, &old.err);
+	if (r == 0)
+		r = old_bytes(bus, name, &bytes, &old.err);
+	if (r == 0 && bytes < b->options.file_bytes)
+		r = old_fill(&old, bus, name);
+	hfb_bus_close(bus);
+	b->err = old.err;
+	return r;
+}

@@ -37,10 +37,15 @@ int bench_producer_open(struct bench *b, struct bench_link **ret_link);
 /* All of @link acked, and as much as was sent; else an error that says what is missing. */
 int bench_producer_finish(struct bench *b, struct bench_link *link);
 
+/*
+ * A topic @name whose partition 0 has --file-size bytes on disk at least: made and filled
+ * when it has less. Local. 0, or b->err says why not.
+ */
+int bench_old_make(struct bench *b, const char *name);
+
 struct bench_reader {
 	struct hfb_bus *bus;
 	struct hfb_sub *sub;
-	const struct bench_link_config *config;
 	uint32_t partition;
 	/* of what it was given */
 	uint64_t events, bytes; /* bytes: of values */
