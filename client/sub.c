@@ -281,7 +281,7 @@ hfb_sub_next(struct hfb_sub *sub, uint32_t timeout_ms, const struct hfb_item **r
 	     struct hfb_err *err)
 {
 	struct hfb_idle_wait idle = { 0 };
-	uint64_t now, until = 0;
+	uint64_t now, until = 0, wait_ns;
 	int r;
 
 	if (sub->failed < 0) {
@@ -312,8 +312,9 @@ hfb_sub_next(struct hfb_sub *sub, uint32_t timeout_ms, const struct hfb_item **r
 			until = now + (uint64_t)timeout_ms * 1000000ull;
 		if (now >= until)
 			return 0;
-		hfb_idle_wait(&idle, sub->wait_on,
-			      until - now < 5000000ull ? until - now : 5000000ull);
+		wait_ns = until - now < 5000000ull ? until - now : 5000000ull;
+		if (sub->source->wait == NULL || !sub->source->wait(sub, wait_ns))
+			hfb_idle_wait(&idle, sub->wait_on, wait_ns);
 	}
 }
 

@@ -17,12 +17,15 @@
 #include <unistd.h>
 
 #include "compacted.h"
+#include "read_ahead.h"
 #include "sub_private.h"
 
 #define BUFFER_BYTES  (HFB_BATCH_BYTES_MAX + HFB_SUB_CHUNK_BYTES)
 #define NO_POSITION   UINT64_MAX
 #define HUGE_ALIGN    (2u * HFB_MIB)
 #define RING_RETRY_NS 10000000ull
+/* Less is not worth reading ahead. */
+#define AHEAD_FROM_BYTES (2u * HFB_AHEAD_CHUNK_BYTES)
 
 struct hfb_local_source {
 	uint32_t generation; /* of the bus: handle and ring are of it */
@@ -41,6 +44,9 @@ struct hfb_local_source {
 	uint64_t file_base, file_end;
 	struct hfb_extents *extents;  /* of a compacted one, else NULL */
 	struct hfb_extent_place hole; /* where it goes on, after -ESPIPE */
+	struct hfb_ahead *ahead; /* NULL: not needed yet, or refused */
+	bool ahead_on;		 /* started with fd */
+	bool ahead_refused;
 	char path[512];
 	uint64_t retried_at; /* position already read anew; NO_POSITION = none */
 	uint64_t waited_at, waited_since_ns;
@@ -163,6 +169,9 @@ ring_copy(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size)
 static void
 file_close(struct hfb_local_source *l)
 {
+	if (l->ahead_on)
+		hfb_ahead_stop(l->ahead);
+	l->ahead_on = false;
 	if (l->fd >= 0)
 		close(l->fd);
 	l->fd = -1;
@@ -210,6 +219,14 @@ file_kind(struct hfb_local_source *l, struct hfb_err *err)
 	}
 	l->file_end = l->file_base + block.h.capacity_bytes;
 	return 0;
+}
+
+static void
+ahead_free(struct hfb_local_source *l)
+{
+	hfb_ahead_destroy(l->ahead);
+	l->ahead = NULL;
+	l->ahead_on = false;
 }
 
 /* 0, -ENODATA below start, -ENOTCONN, or why it cannot be had. */
@@ -290,6 +307,51 @@ file_read(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size, st
 	if (done < size)
 		memset(to + done, 0, size - done);
 	return (int64_t)size;
+}
+
+/*
+ * Old data by large reads ahead of us. Up to @limit, at least @need bytes.
+ * Returns how many with sub->bytes set, 0: on their way, -ENODATA: not in this way.
+ */
+static int64_t
+ahead_read(struct hfb_sub *sub, uint64_t limit, uint64_t need, struct hfb_err *err)
+{
+	struct hfb_local_source *l = sub->local;
+	int64_t got;
+
+	if (l->ahead_refused || (!l->ahead_on && limit - sub->position < AHEAD_FROM_BYTES))
+		return -ENODATA;
+	if ((l->fd < 0 || sub->position < l->file_base || sub->position >= l->file_end) &&
+	    file_open(sub, sub->position, err) < 0)
+		return -ENODATA; /* asked again and told by file_read() */
+	if (l->extents != NULL)
+		return -ENODATA; /* positions have holes in a compacted one */
+	if (limit > l->file_end)
+		limit = l->file_end;
+	if (limit <= sub->position)
+		return -ENODATA;
+	if (!l->ahead_on) {
+		if (l->ahead == NULL && hfb_ahead_create(&l->ahead) < 0)
+			l->ahead_refused = true;
+		else if (hfb_ahead_start(l->ahead, l->fd, l->file_base, HFB_SEGMENT_HEADER_BYTES,
+					 sub->position) < 0)
+			l->ahead_refused = true; /* a file system without O_DIRECT */
+		if (l->ahead_refused)
+			return -ENODATA;
+		l->ahead_on = true;
+	}
+	if (hfb_ahead_reach(l->ahead, sub->position, limit) < need)
+		return -ENODATA;
+	got = hfb_ahead_look(l->ahead, sub->position, limit, &sub->bytes);
+	if (got < 0) {
+		hfb_ahead_stop(l->ahead);
+		l->ahead_on = false;
+		return got;
+	}
+	if ((uint64_t)got < need)
+		return 0;
+	sub->bytes_left = (uint64_t)got;
+	return got;
 }
 
 /* Attaching to a run of hfbusd. ------------------------------------------------------ */
@@ -412,6 +474,8 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 	if (!l->files_only && sub->position >= l->not_ring_below && ring_current(sub)) {
 		if (size <= l->ring_bytes && ring_copy(sub, sub->position, l->buffer, size)) {
 			l->in_ring = l->live = true;
+			if (l->ahead != NULL)
+				ahead_free(l);
 			sub->bytes = l->buffer;
 			sub->bytes_left = size;
 			sub->stats.ring_reads++;
@@ -428,6 +492,14 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 	limit = committed < durable ? committed : durable;
 	if (limit <= sub->position)
 		return HFB_SOURCE_NONE;
+	got = ahead_read(sub, limit, need, err);
+	if (got == 0)
+		return HFB_SOURCE_NONE;
+	if (got > 0) {
+		l->in_ring = false;
+		sub->stats.file_reads++;
+		return HFB_SOURCE_FILLED;
+	}
 	if (size > limit - sub->position)
 		size = limit - sub->position;
 	got = file_read(sub, sub->position, l->buffer, size, err);
@@ -624,6 +696,14 @@ local_idle(struct hfb_sub *sub, uint64_t now_ns, struct hfb_err *err)
 	return r == -ETIMEDOUT ? -ENOTCONN : r;
 }
 
+static bool
+local_wait(struct hfb_sub *sub, uint64_t timeout_ns)
+{
+	struct hfb_local_source *l = sub->local;
+
+	return l->ahead_on && hfb_ahead_wait(l->ahead, timeout_ns);
+}
+
 static void
 local_close(struct hfb_sub *sub)
 {
@@ -633,6 +713,7 @@ local_close(struct hfb_sub *sub)
 		return;
 	ring_unmap(l);
 	file_close(l);
+	ahead_free(l);
 	free(l->buffer);
 	free(l);
 	sub->local = NULL;
@@ -644,6 +725,7 @@ static const struct hfb_source_ops local_ops = {
 	.stream_search = local_stream_search,
 	.at_end = local_at_end,
 	.idle = local_idle,
+	.wait = local_wait,
 	.close = local_close,
 };
 

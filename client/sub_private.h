@@ -41,6 +41,8 @@ struct hfb_source_ops {
 	bool (*at_end)(struct hfb_sub *sub);
 	/* Before waiting: reconnect and timers. 0, or an error. */
 	int (*idle)(struct hfb_sub *sub, uint64_t now_ns, struct hfb_err *err);
+	/* Sleep until there may be more, at most so long. False: it cannot tell. NULL: never. */
+	bool (*wait)(struct hfb_sub *sub, uint64_t timeout_ns);
 	void (*close)(struct hfb_sub *sub);
 };
 

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "read_ahead.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CHUNKS	   (HFB_AHEAD_BYTES / HFB_AHEAD_CHUNK_BYTES)
+#define FLIGHT_MAX (CHUNKS / 2) /* the other half is what the reader is at */
+#define BLOCK	   4096u
+
+struct hfb_ahead {
+	struct io_uring ring;
+	uint8_t *memory; /* twice in a row */
+	bool fixed;	 /* registered with the ring */
+	int fd;		 /* O_DIRECT; -1 = not started */
+	uint64_t base, base_offset;
+	/* positions, chunks apart from `head` on */
+	uint64_t head, done, asked;
+	bool come[CHUNKS];
+	uint32_t in_flight;
+	bool failed;
+};
+
+static int
+memory_map(struct hfb_ahead *a)
+{
+	int fd = memfd_create("hfbus-read-ahead", MFD_CLOEXEC), r = 0;
+	uint8_t *area;
+
+	if (fd < 0)
+		return -errno;
+	area = mmap(NULL, 2ull * HFB_AHEAD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (area == MAP_FAILED || ftruncate(fd, HFB_AHEAD_BYTES) < 0) {
+		r = -errno;
+		goto out;
+	}
+	a->memory = area;
+	for (uint32_t i = 0; i < 2; i++)
+		if (mmap(area + (size_t)i * HFB_AHEAD_BYTES, HFB_AHEAD_BYTES,
+			 PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+			r = -errno;
+out:
+	close(fd);
+	return r;
+}
+
+int
+hfb_ahead_create(struct hfb_ahead **ret_ahead)
+{
+	struct hfb_ahead *a = calloc(1, sizeof(*a));
+	struct iovec iov;
+	int r;
+
+	if (a == NULL)
+		return -ENOMEM;
+	a->fd = -1;
+	r = io_uring_queue_init(CHUNKS, &a->ring, 0);
+	if (r < 0) {
+		free(a);
+		return r;
+	}
+	r = memory_map(a);
+	if (r < 0) {
+		hfb_ahead_destroy(a);
+		return r;
+	}
+	iov = (struct iovec){ .iov_base = a->memory, .iov_len = HFB_AHEAD_BYTES };
+	a->fixed = io_uring_register_buffers(&a->ring, &iov, 1) == 0;
+	*ret_ahead = a;
+	return 0;
+}
+
+void
+hfb_ahead_destroy(struct hfb_ahead *a)
+{
+	if (a == NULL)
+		return;
+	hfb_ahead_stop(a);
+	io_uring_queue_exit(&a->ring);
+	if (a->memory != NULL)
+		munmap(a->memory, 2ull * HFB_AHEAD_BYTES);
+	free(a);
+}
+
+static void
+reap(struct hfb_ahead *a)
+{
+	struct io_uring_cqe *cqe;
+	unsigned int head, n = 0;
+
+	io_uring_for_each_cqe(&a->ring, head, cqe)
+	{
+		n++;
+		if (cqe->user_data >= CHUNKS)
+			continue; /* liburing's own, of a timeout */
+		a->in_flight--;
+		if (cqe->res != (int32_t)HFB_AHEAD_CHUNK_BYTES)
+			a->failed = true;
+		a->come[cqe->user_data] = true;
+	}
+	io_uring_cq_advance(&a->ring, n);
+	while (a->done < a->asked && a->come[a->done / HFB_AHEAD_CHUNK_BYTES % CHUNKS])
+		a->done += HFB_AHEAD_CHUNK_BYTES;
+}
+
+void
+hfb_ahead_stop(struct hfb_ahead *a)
+{
+	/* the kernel writes to our memory until they have come */
+	while (a->in_flight > 0) {
+		int r = io_uring_submit_and_wait(&a->ring, 1);
+
+		if (r < 0 && r != -EINTR && r != -EAGAIN)
+			break;
+		reap(a);
+	}
+	if (a->fd >= 0)
+		close(a->fd);
+	a->fd = -1;
+	a->failed = false;
+}
+
+int
+hfb_ahead_start(struct hfb_ahead *a, int fd, uint64_t base, uint64_t base_offset, uint64_t position)
+{
+	char path[64];
+
+	hfb_ahead_stop(a);
+	/* a description of its own: the caller's goes on without O_DIRECT */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	a->fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (a->fd < 0)
+		return -errno;
+	a->base = base;
+	a->base_offset = base_offset;
+	/* chunks end where positions are multiples of a chunk, so that none is cut in memory;
+	 * the first may be asked from before the segment's base: from there then */
+	a->head = position / HFB_AHEAD_CHUNK_BYTES * HFB_AHEAD_CHUNK_BYTES;
+	if (a->head < base)
+		a->head += HFB_AHEAD_CHUNK_BYTES;
+	a->done = a->asked = a->head;
+	return 0;
+}
+
+static void
+ask(struct hfb_ahead *a, uint64_t limit)
+{
+	bool any = false;
+
+	while (a->in_flight < FLIGHT_MAX && a->asked + HFB_AHEAD_CHUNK_BYTES <= limit &&
+	       a->asked + HFB_AHEAD_CHUNK_BYTES - a->head <= HFB_AHEAD_BYTES) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&a->ring);
+		uint32_t chunk = (uint32_t)(a->asked / HFB_AHEAD_CHUNK_BYTES % CHUNKS);
+		uint8_t *to = a->memory + (size_t)chunk * HFB_AHEAD_CHUNK_BYTES;
+		uint64_t at = a->base_offset + (a->asked - a->base);
+
+		if (sqe == NULL)
+			break;
+		if (a->fixed)
+			io_uring_prep_read_fixed(sqe, a->fd, to, HFB_AHEAD_CHUNK_BYTES, at, 0);
+		else
+			io_uring_prep_read(sqe, a->fd, to, HFB_AHEAD_CHUNK_BYTES, at);
+		sqe->user_data = chunk;
+		a->come[chunk] = false;
+		a->asked += HFB_AHEAD_CHUNK_BYTES;
+		a->in_flight++;
+		any = true;
+	}
+	/* refused for now: they stay in the queue and go with the next ones */
+	if (any)
+		io_uring_submit(&a->ring);
+}
+
+uint64_t
+hfb_ahead_reach(const struct hfb_ahead *a, uint64_t position, uint64_t limit)
+{
+	uint64_t end = limit / HFB_AHEAD_CHUNK_BYTES * HFB_AHEAD_CHUNK_BYTES;
+
+	return a->fd < 0 || a->failed || position < a->head || end <= position ? 0 : end - position;
+}
+
+int64_t
+hfb_ahead_look(struct hfb_ahead *a, uint64_t position, uint64_t limit, const uint8_t **ret_bytes)
+{
+	uint64_t head = position / HFB_AHEAD_CHUNK_BYTES * HFB_AHEAD_CHUNK_BYTES;
+
+	if (hfb_ahead_reach(a, position, limit) == 0)
+		return -ENODATA;
+	if (head > a->asked) {
+		hfb_ahead_stop(a);
+		return -ENODATA;
+	}
+	a->head = head;
+	if (a->in_flight > 0)
+		reap(a);
+	if (a->failed)
+		return -ENODATA;
+	ask(a, limit);
+	if (a->done <= position)
+		return 0;
+	*ret_bytes = a->memory + (position & (HFB_AHEAD_BYTES - 1));
+	return (int64_t)(a->done - position);
+}
+
+bool
+hfb_ahead_wait(struct hfb_ahead *a, uint64_t timeout_ns)
+{
+	struct __kernel_timespec t = { .tv_sec = (int64_t)(timeout_ns / 1000000000u),
+				       .tv_nsec = (int64_t)(timeout_ns % 1000000000u) };
+	struct io_uring_cqe *cqe;
+
+	if (a->in_flight == 0)
+		return false;
+	io_uring_wait_cqe_timeout(&a->ring, &cqe, &t);
+	return true;
+}
