@@ -165,7 +165,7 @@ test_files_in_order(void)
 		expect_events(sub, 0, rig->offset);
 		CU_ASSERT_TRUE(hfb_sub_at_end(sub));
 		hfb_sub_stats_get(sub, &stats);
-		CU_ASSERT_TRUE(stats.file_reads > 100);
+		CU_ASSERT_TRUE(stats.file_reads >= 3); /* one a segment at least */
 		CU_ASSERT_EQUAL(stats.ring_reads > 0, !files_only);
 		CU_ASSERT_EQUAL(stats.lapped, 0); /* it never was in the ring before */
 		hfb_sub_close(sub);
