@@ -103,7 +103,7 @@ publish_run(struct bench *b)
 		double rate = (double)from_events / bench_seconds(&w, now);
 
 		bench_metric(b, "rate", "events/s", rate);
-		bench_metric(b, "values", "bytes/s", rate * o->size);
+		bench_metric(b, "bytes", "GB/s", rate * o->size / 1e9);
 		bench_metric(b, "frames", "frames", (double)p.link->frames);
 		bench_metric(b, "resent", "frames", (double)p.link->resent);
 		bench_metric(b, "refused", "acks", (double)p.link->refused);
