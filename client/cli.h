@@ -42,6 +42,8 @@ int hfb_cmd_check(int argc, char **argv);
 int hfb_cmd_dump(int argc, char **argv);
 int hfb_cmd_up(int argc, char **argv);
 int hfb_cmd_topic(int argc, char **argv);
+int hfb_cmd_group(int argc, char **argv);
+int hfb_cmd_offset(int argc, char **argv);
 
 /* Set by SIGINT and SIGTERM once hfb_cli_signals() was called; a second SIGINT
  * ends the process. SIGPIPE is ignored: a write says EPIPE. */

@@ -11,6 +11,8 @@
 static const struct hfb_cli_command commands[] = {
 	{ "up", "run a bus in the foreground", hfb_cmd_up },
 	{ "topic", "create, list, describe and delete topics", hfb_cmd_topic },
+	{ "group", "show consumer groups, their members and lag", hfb_cmd_group },
+	{ "offset", "show and set what a group has committed", hfb_cmd_offset },
 	{ "publish", "send events, one a line from standard input", hfb_cmd_publish },
 	{ "consume", "write a topic's events to standard output", hfb_cmd_consume },
 	{ "stat", "show counters of the running bus", hfb_cmd_stat },
