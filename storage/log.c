@@ -18,6 +18,9 @@
  * more than so many. */
 #define SEGMENT_LASTS_NS 10000000000ull
 #define SEGMENTS_MANY	 64u
+/* When so much of a segment is used the next one is planned: early, so that it can be made
+ * without haste. */
+#define PLAN_AHEAD 16u
 
 #define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
 #define BLOCK_UP(x)   BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
@@ -117,21 +120,27 @@ hfb_log_ring_ask(struct hfb_log *log, uint64_t bytes)
 }
 
 /*
- * Classes grow with use: by four when the segment appended to would not last long, or when
- * there are many of them. What is little used stays small, since a new segment costs its size
- * in zeros.
+ * Classes grow with use: by four when segments do not last long, or when there are many of
+ * them. What is little used stays small, since a new segment costs its size in zeros.
  */
 static uint64_t
 capacity_next(const struct hfb_log *log, const struct hfb_plan *last)
 {
-	uint64_t capacity = last->end - last->base, age_ns, bytes;
 	const struct hfb_plan *plan = &log->plans[log->plan_append & (HFB_PLANS - 1)];
+	const struct hfb_plan *before = &log->plans[(log->plan_append - 1) & (HFB_PLANS - 1)];
+	uint64_t capacity = last->end - last->base, bytes, age_ns;
 
 	/* more than one ahead: it does not last; and each but the first holds any batch */
 	if (!plan->begun || plan != last || capacity < 2ull * log->batch_bytes_max)
 		return capacity * 4;
-	age_ns = log->last_timestamp_ns - plan->first_ns;
-	bytes = log->position - plan->base;
+	/* of the segment before, whole, when its plan is still there */
+	if (before->begun && before->end == plan->base) {
+		bytes = before->end - before->base;
+		age_ns = plan->first_ns - before->first_ns;
+	} else {
+		bytes = log->position - plan->base;
+		age_ns = log->last_timestamp_ns - plan->first_ns;
+	}
 	if (age_ns < SEGMENT_LASTS_NS && bytes > capacity * age_ns / SEGMENT_LASTS_NS)
 		return capacity * 4;
 	return (log->position - log->start) / SEGMENTS_MANY > capacity ? capacity * 4 : capacity;
@@ -353,7 +362,7 @@ plan_advance(struct hfb_log *log)
 	plan = hfb_log_plan(log, log->plan_append);
 	log->index = NULL;
 	log->index_due = plan->base;
-	log->plan_trigger = plan->base + (plan->end - plan->base) / 4;
+	log->plan_trigger = plan->base + (plan->end - plan->base) / PLAN_AHEAD;
 	/* In order: look-ups search the segments by what their first batches say, so no
 	 * segment may hold one while one before it does not know that it does. */
 	for (uint32_t n = log->plan_write; n != log->plan_append + 1; n++) {
@@ -414,7 +423,7 @@ claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
 		while (passed-- > 0)
 			plan_advance(log);
 	else if (log->plan_trigger == 0)
-		log->plan_trigger = plan->base + (plan->end - plan->base) / 4;
+		log->plan_trigger = plan->base + (plan->end - plan->base) / PLAN_AHEAD;
 	return HFB_LOG_OK;
 }
 

@@ -41,8 +41,8 @@ retired_discard(struct hfb_log *log)
 
 /*
  * A file made ahead of need must not hold up the synced writes of those that are in use: it is
- * written in pieces with pauses between them, a third of the time, unless its log is about to
- * need it or others have waited long enough.
+ * written in small pieces with pauses, half of the time; without pauses when its log will need
+ * it soon or others have waited long enough; in large ones when its log waits for it.
  */
 struct gentle {
 	struct hfb_log *log;
@@ -56,14 +56,13 @@ gently(void *arg, uint64_t took_ns)
 	struct gentle *g = arg;
 	uint64_t position =
 		__atomic_load_n(&g->log->positions->received.position, __ATOMIC_RELAXED);
-	uint64_t pause_ns = took_ns * 2;
+	uint64_t pause_ns = took_ns < PAUSE_NS_MAX ? took_ns : PAUSE_NS_MAX;
 
-	if (position + (g->plan->end - g->plan->base) / 8 >= g->plan->base)
+	if (position >= g->plan->base)
 		return false;
-	if (g->paused_ns > OTHERS_WAIT_NS && hfb_helper_wanted(g->log->store))
-		return false;
-	if (pause_ns > PAUSE_NS_MAX)
-		pause_ns = PAUSE_NS_MAX;
+	if (position + (g->plan->end - g->plan->base) / 8 >= g->plan->base ||
+	    (g->paused_ns > OTHERS_WAIT_NS && hfb_helper_wanted(g->log->store)))
+		return true;
 	if (pause_ns > 0)
 		nanosleep(&(struct timespec){ .tv_nsec = (long)pause_ns }, NULL);
 	g->paused_ns += took_ns + pause_ns;
