@@ -76,6 +76,7 @@
 #define BENCH_SPEED	 (1ull << 17)
 #define BENCH_COUNT	 (1ull << 18)
 #define BENCH_LINGER	 (1ull << 19)
+#define BENCH_RETENTION	 (1ull << 20)
 
 enum bench_transport {
 	BENCH_SHM,
@@ -105,6 +106,7 @@ struct bench_options {
 	const char *data;    /* the bus's folder, NULL: as every client; limits: for their files */
 	const char *topic;   /* never NULL */
 	uint32_t partitions; /* >= 1 */
+	uint64_t retention_bytes; /* of a topic that is made, over all its partitions */
 	uint64_t seed;
 	uint32_t readers;     /* >= 1 */
 	const char *device;   /* a DPDK device for our side, or NULL */

@@ -6,9 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETENTION_BYTES (2ull << 30) /* over all partitions: a disk is not filled by a bench */
-#define DRAIN_NS	20000000000ull
-#define CONNECT_MS	5000u
+#define DRAIN_NS   20000000000ull
+#define CONNECT_MS 5000u
 
 static int
 local_open(const struct bench *b, struct hfb_bus **ret_bus, struct hfb_err *err)
@@ -33,7 +32,7 @@ bench_topic_make(struct bench *b)
 		topic = (struct hfb_ipc_topic){
 			.partitions = o->partitions,
 			.commit_stage = (uint32_t)o->ack,
-			.retention_bytes = RETENTION_BYTES / o->partitions,
+			.retention_bytes = o->retention_bytes / o->partitions,
 		};
 		memcpy(topic.name, o->topic, strlen(o->topic));
 		r = hfb_admin_topic_put(bus, &topic, &b->err);

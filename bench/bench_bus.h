@@ -22,11 +22,12 @@
 /* Options of scenarios that produce. */
 #define BENCH_PRODUCER                                                                             \
 	(BENCH_SIZE | BENCH_BATCH | BENCH_RATE | BENCH_INFLIGHT | BENCH_TRANSPORT | BENCH_ACK |    \
-	 BENCH_DATA | BENCH_TOPIC | BENCH_PARTITIONS | BENCH_SEED | BENCH_DEVICE | BENCH_ADDRESS)
+	 BENCH_DATA | BENCH_TOPIC | BENCH_PARTITIONS | BENCH_SEED | BENCH_DEVICE | BENCH_ADDRESS | \
+	 BENCH_RETENTION)
 
 /*
  * The topic of --topic: when it is not there, it is made with --partitions, with the stage
- * of --ack as its commit stage and retention that a bench may fill. Over UDP without a local
+ * of --ack as its commit stage and --retention. Over UDP without a local
  * bus it must be there. 0, or why not.
  */
 int bench_topic_make(struct bench *b);

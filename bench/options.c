@@ -72,6 +72,8 @@ static const struct option_spec specs[] = {
 	  "rounds; 0: until the duration is over" },
 	{ "linger", BENCH_LINGER, FLAG, AT(linger), 0, 0, NULL,
 	  "stay attached to the device until standard input ends" },
+	{ "retention", BENCH_RETENTION, BYTES, AT(retention_bytes), 1u << 20, 1ull << 44, "BYTES",
+	  "of a topic that is made, over all its partitions" },
 	{ "seed", BENCH_SEED, U64, AT(seed), 0, UINT64_MAX, "N", "what random choices start from" },
 	{ "hdr", ALL, TEXT, AT(hdr), 0, 0, "FILE",
 	  "write latencies as HdrHistogram's plotter reads them" },
@@ -133,6 +135,7 @@ defaults(const struct bench_scenario *s, struct bench_options *o)
 		.ack = HFB_STAGE_RECEIVED,
 		.topic = "bench",
 		.partitions = 1,
+		.retention_bytes = 2ull << 30, /* a disk is not filled by a bench */
 		.seed = 1,
 		.readers = 1,
 		.sync = true,
