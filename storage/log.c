@@ -20,7 +20,7 @@
 #define SEGMENTS_MANY	 64u
 /* When so much of a segment is used the next one is planned: early, so that it can be made
  * without haste. */
-#define PLAN_AHEAD 16u
+#define PLAN_AHEAD 8u
 
 #define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
 #define BLOCK_UP(x)   BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)

@@ -288,11 +288,12 @@ test_a_ring_full_for_want_of_a_segment_says_so(void)
 	CU_ASSERT_TRUE(rig_append(&rig, 1000));
 	CU_ASSERT_TRUE(rig_drain(&rig));
 	/* not so far that the second segment is asked for */
-	CU_ASSERT_TRUE(rig_append(&rig, 50000));
+	for (int i = 0; i < 2; i++)
+		CU_ASSERT_TRUE(rig_append(&rig, 50000));
 	CU_ASSERT_TRUE(rig_drain(&rig));
 	fault_env.no_space = true;
 	while (why == HFB_LOG_OK)
-		why = rig_try(&rig, 50000, false);
+		why = rig_try(&rig, 10000, false);
 	CU_ASSERT_EQUAL(why, HFB_LOG_RING_FULL);
 	CU_ASSERT_TRUE(hfb_log_position(rig.log, HFB_STAGE_RECEIVED) > MIB);
 	for (int i = 0; i < 2000 && rig.positions->durable.position != MIB; i++) {
