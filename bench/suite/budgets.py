@@ -214,8 +214,10 @@ def budgets(quick=False):
                    note='resident memory of hfbusd, from the middle of the run to its end'),
         ], raw=['append-disk', '--size', '100', '--batch', '16', '--file-size',
                 '256MiB' if quick else '4GiB'],
-        hfbus=['publish', '--size', '100', '--batch', '16', '--ack', 'durable'],
-        seconds=30, warmup=5))
+        hfbus=['publish', '--size', '100', '--batch', '16', '--ack', 'durable', '--retention',
+               '256MiB' if quick else '8GiB'],
+        # until the retention is reached segments are made, from then on recycled
+        seconds=30, warmup=1 if quick else 15))
     for rate, batch in ((10**4, 1), (10**5, 1), (10**6, 16), (5 * 10**6, 16)):
         cases.append(Case(
             5, f'ack durable at {rate_name(rate)} events/s, 100 B',
