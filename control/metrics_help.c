@@ -76,6 +76,7 @@ static const struct help {
 	{ "sleep_tsc_total", "Time a core slept." },
 	{ "sleeps_total", "Times a core slept for want of work." },
 	{ "spin_tsc_total", "Time a core polled and found nothing." },
+	{ "stage_time", "Time of events from one stage to another, by poll core." },
 	{ "subscriptions", "Subscriptions over UDP." },
 	{ "topics", "Topics." },
 	{ "tsc_hz", "Ticks of the time stamp counter in a second." },
