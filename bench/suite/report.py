@@ -9,7 +9,8 @@ small.
 """
 import statistics
 
-from charts import bar_chart, bullet, esc, micros, nines, number, percentile_chart, plain, range_chart
+from charts import (bar_chart, bullet, esc, micros, nines, number, percentile_chart, plain,
+                    range_chart)
 
 # where curves are drawn: steps of a tenth of a nine
 GRID = [1 - 10 ** -(n / 20) for n in range(0, 141)]
@@ -276,7 +277,8 @@ def stage_table(rows):
                            'text': micros(r['p50'])} for r in rows], 'stages')
     return ('<h4>Where the time goes, by the bus itself</h4><p class="soft">From the receive on '
             'the port, in the last run with its warm-up. Large dots are medians, small ones '
-            'p90, p99 and p99.9.</p>' + ranges + '<div class="scroll"><table><tr><th>stage</th><th class="n">of</th>'
+            'p90, p99 and p99.9.</p>' + ranges
+            + '<div class="scroll"><table><tr><th>stage</th><th class="n">of</th>'
             + ''.join(f'<th class="n">{p}</th>' for p in columns) + '</tr>'
             + cells + '</table></div>')
 
@@ -336,7 +338,8 @@ def html(everything):
              (f'{seconds // 60} min {seconds % 60} s', 'in all')]
     out = ['<!doctype html><html lang="en"><head><meta charset="utf-8">'
            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-           f'<title>hfbus bench, {esc(facts["date"])}</title><style>{STYLE}</style></head><body><main>'
+           f'<title>hfbus bench, {esc(facts["date"])}</title><style>{STYLE}</style></head>'
+           '<body><main>'
            f'<h1>hfbus bench</h1><p class="soft">{esc(facts["hfbus"])} · {esc(facts["host"])} · '
            f'{esc(facts["date"])}</p><div class="tiles">'
            + ''.join(f'<div class="tile"><b>{esc(a)}</b><span>{esc(b)}</span></div>'

@@ -272,6 +272,7 @@ def main(argv=None):
     for case in cases:
         if args.duration or args.quick:
             case.seconds = args.duration or 0.3
+        if args.quick:
             case.warmup = min(case.warmup, 0.2)
         case.idle = args.idle or case.idle
     if args.list:
