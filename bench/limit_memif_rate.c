@@ -13,6 +13,7 @@
  * A ring that is full refuses, and what was refused is sent again: nothing is lost.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -22,14 +23,15 @@
 #include "crc32c.h"
 #include "limit_memif.h"
 
-#define HEADERS	     42u
-#define EVENTS_AT    (HEADERS + 8u)
-#define RING_BYTES   (64u << 20)
-#define VALUES_BYTES (1u << 20) /* random bytes that values are taken from */
-#define FRAME_MAX    1514u
+#define HEADERS	   42u
+#define EVENTS_AT  (HEADERS + 8u)
+#define RING_BYTES (64u << 20)
+#define FRAME_MAX  1514u
+#define FRAMES	   512u /* made before; sent in turn */
 
 static struct limit_memif memif;
-static uint8_t *values;
+static uint8_t *frames;
+static uint16_t frame_bytes;
 
 /* The far end ------------------------------------------------------------------------------ */
 
@@ -154,33 +156,34 @@ appender(struct bench_dpdk *dpdk, struct limit_memif_shared *shared)
 
 /* Our end ---------------------------------------------------------------------------------- */
 
+/* Frames are made before and copied as they go: the far end is what is to be measured. */
 static void
-frame_write(struct rte_mbuf *mbuf, uint32_t count, uint32_t size, uint64_t *random)
+frames_make(uint32_t count, uint32_t size, uint64_t random)
 {
-	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *), *at = frame + EVENTS_AT;
-	uint16_t bytes;
+	uint16_t size16 = (uint16_t)size;
 
-	memset(frame, 0, HEADERS);
-	memcpy(frame + HEADERS, &count, 4);
-	for (uint32_t i = 0; i < count; i++) {
-		uint16_t size16 = (uint16_t)size;
+	for (uint32_t f = 0; f < FRAMES; f++) {
+		uint8_t *frame = frames + (size_t)f * FRAME_MAX, *at = frame + EVENTS_AT;
 
-		memcpy(at, &size16, 2);
-		*random = *random * 6364136223846793005ull + 1442695040888963407ull;
-		memcpy(at + 2, values + (*random >> 45), size);
-		at += 2 + size;
+		memcpy(frame + HEADERS, &count, 4);
+		for (uint32_t i = 0; i < count; i++) {
+			memcpy(at, &size16, 2);
+			for (uint32_t j = 0; j < size; j++) {
+				random = random * 6364136223846793005ull + 1442695040888963407ull;
+				at[2 + j] = (uint8_t)(random >> 56);
+			}
+			at += 2 + size;
+		}
+		frame_bytes = (uint16_t)(at - frame);
 	}
-	bytes = (uint16_t)(at - frame);
-	mbuf->data_len = bytes;
-	mbuf->pkt_len = bytes;
 }
 
 /* As fast as the far end takes it, until the window is over. Sets packets sent. */
 static void
 blast(const struct bench *b, bool events, uint64_t until_ns, uint64_t *sent_total)
 {
-	uint16_t bytes = (uint16_t)b->options.size;
-	uint64_t random = b->options.seed;
+	uint16_t bytes = events ? frame_bytes : (uint16_t)b->options.size;
+	uint32_t next = 0;
 
 	while (bench_now_ns() < until_ns && !bench_stop) {
 		struct rte_mbuf *mbufs[BENCH_DPDK_BURST];
@@ -189,12 +192,13 @@ blast(const struct bench *b, bool events, uint64_t until_ns, uint64_t *sent_tota
 		if (rte_pktmbuf_alloc_bulk(memif.dpdk.pool, mbufs, BENCH_DPDK_BURST) != 0)
 			continue;
 		for (uint32_t i = 0; i < BENCH_DPDK_BURST; i++) {
-			if (events) {
-				frame_write(mbufs[i], b->options.batch, b->options.size, &random);
-			} else {
-				mbufs[i]->data_len = bytes;
-				mbufs[i]->pkt_len = bytes;
-			}
+			mbufs[i]->data_len = bytes;
+			mbufs[i]->pkt_len = bytes;
+			if (!events)
+				continue;
+			memcpy(rte_pktmbuf_mtod(mbufs[i], uint8_t *),
+			       frames + (size_t)next * FRAME_MAX, bytes);
+			next = (next + 1) % FRAMES;
 		}
 		while (sent < BENCH_DPDK_BURST && !bench_stop)
 			sent += rte_eth_tx_burst(memif.dpdk.port, 0, mbufs + sent,
@@ -255,23 +259,15 @@ rate_run(struct bench *b)
 static int
 append_setup(struct bench *b)
 {
-	uint64_t random = b->options.seed;
-
 	if (EVENTS_AT + (uint64_t)b->options.batch * (2 + b->options.size) > FRAME_MAX)
 		return hfb_err_set(&b->err, -EINVAL,
 				   "%u events of %u bytes do not fit a datagram, see --batch and"
 				   " --size",
 				   b->options.batch, b->options.size);
-	values = mmap(NULL, VALUES_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		      0);
-	if (values == MAP_FAILED) {
-		values = NULL;
+	frames = calloc(FRAMES, FRAME_MAX);
+	if (frames == NULL)
 		return hfb_err_set(&b->err, -ENOMEM, "no memory");
-	}
-	for (uint32_t i = 0; i < VALUES_BYTES / 8; i++) {
-		random = random * 6364136223846793005ull + 1442695040888963407ull;
-		((uint64_t *)(void *)values)[i] = random;
-	}
+	frames_make(b->options.batch, b->options.size, b->options.seed);
 	return limit_memif_open(&memif, b, appender);
 }
 
@@ -285,9 +281,8 @@ static void
 teardown(struct bench *b)
 {
 	limit_memif_close(&memif);
-	if (values != NULL)
-		munmap(values, VALUES_BYTES);
-	values = NULL;
+	free(frames);
+	frames = NULL;
 }
 
 const struct bench_scenario bench_limit_memif_rate = {

@@ -55,9 +55,22 @@ port_leave(void)
 	bench_dpdk_close(&dpdk);
 }
 
+/* "socket=PATH" of transport memif is "net_memif0,role=client,socket=PATH". */
+static void
+device_name(const struct bench_link_config *config, char *to, size_t size)
+{
+	const char *role = strcmp(config->transport, "memif") == 0 ? "role=client," : "";
+
+	if (strncmp(config->device, "net_", 4) == 0 || strchr(config->device, ':') != NULL)
+		snprintf(to, size, "%s", config->device);
+	else
+		snprintf(to, size, "net_%s0,%s%s", config->transport, role, config->device);
+}
+
 static int
 port_begin(const struct bench_link_config *config, struct hfb_err *err)
 {
+	char device[512];
 	int r;
 
 	if (dpdk.open)
@@ -67,7 +80,8 @@ port_begin(const struct bench_link_config *config, struct hfb_err *err)
 				   "which DPDK device, for instance"
 				   " net_memif0,role=client,socket=PATH,socket-abstract=no?"
 				   " See --device");
-	r = bench_dpdk_open(&dpdk, config->device, config->cpu, err);
+	device_name(config, device, sizeof(device));
+	r = bench_dpdk_open(&dpdk, device, config->cpu, err);
 	if (r < 0)
 		return r;
 	atexit(port_leave);

@@ -274,6 +274,7 @@ def main(argv=None):
             case.seconds = args.duration or 0.3
         if args.quick:
             case.warmup = min(case.warmup, 0.2)
+            case.fill = 0
         case.idle = args.idle or case.idle
     if args.list:
         for case in cases:
