@@ -267,16 +267,18 @@ tick(uv_timer_t *timer)
 static int
 bind_socket(struct hfb_server *server, const char *path, struct hfb_err *err)
 {
-	mode_t mask;
 	int r;
 
 	server->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (server->listen_fd < 0)
 		return hfb_err_set(err, -errno, "cannot make a socket: %s", strerror(errno));
 	(void)unlink(path);
-	mask = umask(0177); /* whoever may connect may delete topics */
-	r = bind(server->listen_fd, (struct sockaddr *)&server->address, sizeof(server->address));
-	umask(mask);
+	/* Whoever may connect may delete topics. The mode of an unbound socket is what bind()
+	 * gives its file; umask() is the process's, and other threads make files meanwhile. */
+	r = fchmod(server->listen_fd, 0600);
+	if (r == 0)
+		r = bind(server->listen_fd, (struct sockaddr *)&server->address,
+			 sizeof(server->address));
 	if (r < 0 || listen(server->listen_fd, BACKLOG) < 0)
 		return hfb_err_set(err, -errno, "cannot listen on %s: %s", path, strerror(errno));
 	return 0;

@@ -486,18 +486,24 @@ stream_of(struct hfb_feed *feed, struct hfb_feed_session *s, uint32_t l,
 
 /* Input ------------------------------------------------------------------------------ */
 
+/*
+ * The port's mbufs are finite: without them nothing comes in at all. Who holds most of
+ * them gives up its order, which need not be the feed that came last.
+ */
 static void
-held_bound(struct hfb_feed *feed)
+held_bound(struct hfb_feeds *feeds)
 {
-	struct hfb_feeds *feeds = feed->core->feeds;
+	struct hfb_feed *most = &feeds->feed[0];
 
-	/* The port's mbufs are finite: without them nothing comes in at all. */
 	if (feeds->mbufs_held <= feeds->mbufs_max)
 		return;
+	for (uint32_t f = 1; f < feeds->count; f++)
+		if (feeds->feed[f].mbufs_held > most->mbufs_held)
+			most = &feeds->feed[f];
 	for (uint32_t s = 0; s < HFB_FEED_SESSIONS_MAX; s++) {
 		for (uint32_t i = 0; i < 2; i++) {
-			if (feed->session[s].stream[i].open)
-				hfb_arbiter_flush(&feed->session[s].stream[i].arbiter);
+			if (most->session[s].stream[i].open)
+				hfb_arbiter_flush(&most->session[s].stream[i].arbiter);
 		}
 	}
 }
@@ -561,8 +567,8 @@ feed_datagram(struct hfb_feed *feed, uint32_t l, const struct hfb_packet *packet
 	clock_packet(feed, packet);
 	feed->packet = packet;
 	feed_arbitrate(feed, l, packet);
-	held_bound(feed);
 	feed->packet = NULL;
+	held_bound(core->feeds);
 }
 
 void

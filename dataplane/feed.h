@@ -139,6 +139,7 @@ struct hfb_feed {
 	uint64_t *line_stats[HFB_FEED_LINES_MAX];
 	uint64_t ports_seen; /* bit per port its packets came from */
 	uint64_t raw_next;
+	uint32_t mbufs_held; /* of the core's */
 	uint32_t session_last;
 	/* the datagram in hand, so that delivering it does not decode it again */
 	const struct hfb_packet *packet;

@@ -406,6 +406,7 @@ stream_hold(void *arg, void *datagram)
 	rte_mbuf_refcnt_update(datagram, 1);
 	if (stream->feed->packet != &private->packet)
 	private->packet = *stream->feed->packet;
+	stream->feed->mbufs_held++;
 	stream->feed->core->feeds->mbufs_held++;
 }
 
@@ -414,6 +415,7 @@ stream_release(void *arg, void *datagram)
 {
 	struct hfb_feed_stream *stream = arg;
 
+	stream->feed->mbufs_held--;
 	stream->feed->core->feeds->mbufs_held--;
 	rte_pktmbuf_free(datagram);
 }

@@ -324,7 +324,6 @@ hfb_ipc_server_create(struct hfb_node *node, const char *path, struct hfb_ipc_se
 		      struct hfb_err *err)
 {
 	struct hfb_ipc_server *server = calloc(1, sizeof(*server));
-	mode_t mask;
 	int r;
 
 	if (server == NULL)
@@ -348,9 +347,12 @@ hfb_ipc_server_create(struct hfb_node *node, const char *path, struct hfb_ipc_se
 	}
 	/* DATA is locked by us, so a file of this name is a leftover */
 	unlink(path);
-	mask = umask(0177);
-	r = bind(server->listen_fd, (struct sockaddr *)&server->address, sizeof(server->address));
-	umask(mask);
+	/* The mode of an unbound socket is what bind() gives its file; umask() is the
+	 * process's, and other threads make files meanwhile. */
+	r = fchmod(server->listen_fd, 0600);
+	if (r == 0)
+		r = bind(server->listen_fd, (struct sockaddr *)&server->address,
+			 sizeof(server->address));
 	if (r < 0 || listen(server->listen_fd, HFB_IPC_CLIENTS_MAX) < 0) {
 		r = hfb_err_set(err, -errno, "the socket '%s': %s", path, strerror(errno));
 		server->address.sun_path[0] = '\0';

@@ -456,6 +456,7 @@ hfb_log_close(struct hfb_log *log)
 	if (log->snapshot_memory != HFB_SNAPSHOT_NONE)
 		free(log->snapshot_memory);
 	free(log->snapshot_full);
+	free(log->snapshot_failed);
 	free(log->snapshot);
 	free(log->epochs.entries);
 	free(log->recovered_dedup);

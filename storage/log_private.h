@@ -201,9 +201,10 @@ struct hfb_log {
 	/* Helper. */
 	uint32_t plan_made __attribute__((aligned(64))); /* plans delivered */
 	bool folder_made;
-	uint64_t retry_ns;	   /* prepare again from then on, 0 = nothing to retry */
-	uint64_t checkpoint_start; /* start_position of the checkpoint on disk */
-	uint64_t checkpoint_saved; /* position of the same */
+	uint64_t retry_ns;		      /* prepare again from then on, 0 = nothing to retry */
+	struct hfb_snapshot *snapshot_failed; /* could not be saved: once more each round */
+	uint64_t checkpoint_start;	      /* start_position of the checkpoint on disk */
+	uint64_t checkpoint_saved;	      /* position of the same */
 	uint64_t compact_retry_ns;
 	uint64_t tombstone_first_ns; /* oldest that the last pass kept; 0 = none */
 	uint32_t retired_count;

@@ -138,6 +138,11 @@ hfb_log_read_start(struct hfb_log *log, uint64_t position, struct hfb_read *r)
 
 	if (position < log->start)
 		return -ENODATA;
+	if (writer->dead != 0) {
+		r->error = writer->dead;
+		r->busy = false;
+		return 0;
+	}
 	r->log = log;
 	r->position = position;
 	r->data = r->buffer;
@@ -199,6 +204,10 @@ hfb_read_unpark(struct hfb_writer *writer, struct hfb_log *log)
 			continue;
 		fd = __atomic_load_n(&op->segment->fd, __ATOMIC_SEQ_CST);
 		error = __atomic_load_n(&op->segment->open_error, __ATOMIC_ACQUIRE);
+		if (writer->dead != 0) {
+			error = writer->dead;
+			fd = -1;
+		}
 		if (fd < 0 && error == 0)
 			continue;
 		op->parked = false;

@@ -141,31 +141,66 @@ hfb_retention_checkpoint_fill(struct hfb_log *log, const struct hfb_snapshot *s,
 void
 hfb_retention_checkpoint_done(struct hfb_log *log, struct hfb_snapshot *s, bool saved)
 {
+	/* a newer one is there, saved or not */
+	free(log->snapshot_failed);
+	log->snapshot_failed = NULL;
 	if (saved)
 		checkpoint_saved(log, s->position, s->start_position, s->start_offset);
-	free(s);
+	if (!saved && s->dedup_count <= s->dedup_max)
+		log->snapshot_failed = s;
+	else
+		free(s);
 	hfb_retention_leave(log);
 	__atomic_store_n(&log->checkpoint_tried, log->checkpoint_tried + 1, __ATOMIC_RELEASE);
 	hfb_helper_mail(log);
+}
+
+/* False: the one before still stands. */
+static bool
+checkpoint_save(struct hfb_log *log, const struct hfb_snapshot *s)
+{
+	struct hfb_checkpoint c;
+	struct hfb_err err;
+
+	hfb_retention_checkpoint_fill(log, s, &c);
+	if (hfb_checkpoint_save(log->store->env, log->folder, &c, &err) == 0)
+		return true;
+	hfb_helper_trouble(log, &err);
+	return false;
 }
 
 void
 hfb_retention_checkpoint(struct hfb_log *log)
 {
 	struct hfb_snapshot *s = __atomic_exchange_n(&log->snapshot_full, NULL, __ATOMIC_ACQUIRE);
-	struct hfb_checkpoint c;
-	struct hfb_err err;
-	bool saved = false;
 
 	if (s == NULL)
 		return;
-	if (s->dedup_count <= s->dedup_max) { /* else too small, and not filled */
-		hfb_retention_checkpoint_fill(log, s, &c);
-		saved = hfb_checkpoint_save(log->store->env, log->folder, &c, &err) == 0;
-		if (!saved)
-			hfb_helper_trouble(log, &err); /* the one before still stands */
+	/* else too small, and not filled */
+	hfb_retention_checkpoint_done(log, s,
+				      s->dedup_count <= s->dedup_max && checkpoint_save(log, s));
+}
+
+/*
+ * The disk was full, say: the next one from the core may be 64 MiB of log away, and what
+ * retention has dropped waits for it.
+ */
+static void
+checkpoint_again(struct hfb_log *log)
+{
+	struct hfb_snapshot *s = log->snapshot_failed;
+
+	if (s == NULL)
+		return;
+	/* saved meanwhile from what is on disk, with a later start: that one is the better */
+	if (s->start_position >= log->checkpoint_start) {
+		if (!checkpoint_save(log, s))
+			return;
+		checkpoint_saved(log, s->position, s->start_position, s->start_offset);
 	}
-	hfb_retention_checkpoint_done(log, s, saved);
+	log->snapshot_failed = NULL;
+	free(s);
+	hfb_retention_leave(log);
 }
 
 /* Files. ------------------------------------------------------------------------------ */
@@ -464,6 +499,7 @@ hfb_retention_round(struct hfb_log *log, uint64_t now_ns)
 	const struct hfb_table *table;
 	uint32_t n;
 
+	checkpoint_again(log);
 	hfb_retention_leave(log);
 	hfb_retention_indexes(log);
 	table = log->table.current;

@@ -225,6 +225,8 @@ hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 	const uint64_t ring_bytes = log->ring_mask + 1;
 	uint32_t formed = 0;
 
+	if (writer->dead != 0 && log->submitted != log->position)
+		hfb_write_fail(writer, log, writer->dead);
 	if (log->failed) {
 		/* those that wait for the queue are in nobody's hands */
 		writes_pop(log);
@@ -357,7 +359,7 @@ hfb_write_flush_start(struct hfb_writer *writer)
 				.user_data = HFB_OP_FLUSH };
 	uint32_t waiting = 0, flying = 0;
 
-	if (writer->flush_in_flight)
+	if (writer->flush_in_flight || writer->dead != 0)
 		return;
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		const struct hfb_log *log = writer->active[i];

@@ -19,10 +19,12 @@
  * logs, virtio, write-back without FUA, p50 until durable: a synced write each 450 us,
  * threshold 12 206 us, 6 160 us, 2 138 us; one log has 139 us (2026-11).
  */
-#define GROUP_LOGS    2u
-#define REAP	      64u
-#define YIELD_NS      2000u
-#define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
+#define GROUP_LOGS 2u
+#define REAP	   64u
+#define YIELD_NS   2000u
+/* Refused for memory it may be for a moment; for so long it is for good. */
+#define SUBMIT_PATIENCE_NS 1000000000u
+#define BLOCK_DOWN(x)	   ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
 
 /* Main thread. ------------------------------------------------------------------- */
 
@@ -537,7 +539,7 @@ static uint32_t
 reap(struct hfb_writer *writer)
 {
 	struct hfb_io_done done[REAP];
-	uint32_t n = hfb_env_io_reap(writer->io, done, REAP);
+	uint32_t n = writer->dead != 0 ? 0 : hfb_env_io_reap(writer->io, done, REAP);
 
 	if (n > 0 && writer->times != NULL)
 		writer->times->reaped_tsc = hfb_clock_tsc();
@@ -598,6 +600,49 @@ active_settle(struct hfb_writer *writer)
 		if (log->detach == HFB_DETACHED)
 			__atomic_store_n(&log->detached, 1, __ATOMIC_RELEASE);
 	}
+}
+
+/*
+ * The queue has refused for so long that nothing of what is in it will end: all
+ * of it failed. Logs with writes are failed for good and say so; reads are told.
+ */
+static void
+give_up(struct hfb_writer *writer, int error)
+{
+	writer->dead = error;
+	for (uint32_t i = 0; i < writer->active_count; i++) {
+		struct hfb_log *log = writer->active[i];
+
+		for (uint32_t n = log->writes_count; n > 0; n--) {
+			struct hfb_write *w =
+				&log->writes[(log->writes_head + n - 1) % HFB_WRITES_MAX];
+
+			/* the newest first: the last of them takes all away */
+			if (w->state == HFB_WRITE_FLIES)
+				hfb_write_done(writer, w, error);
+		}
+	}
+	if (writer->flush_in_flight)
+		hfb_write_flush_done(writer, error);
+	for (uint32_t i = 0; i < HFB_READS_MAX; i++)
+		if (writer->reads[i].read != NULL && !writer->reads[i].parked)
+			hfb_read_done(writer, &writer->reads[i], error);
+}
+
+static void
+submit(struct hfb_writer *writer)
+{
+	int r = hfb_env_io_submit(writer->io);
+
+	if (r >= 0) {
+		writer->submit_fails_ns = 0;
+		return;
+	}
+	writer->stats.errors++;
+	if (writer->submit_fails_ns == 0)
+		writer->submit_fails_ns = writer->now_ns;
+	else if (writer->now_ns - writer->submit_fails_ns > SUBMIT_PATIENCE_NS)
+		give_up(writer, r);
 }
 
 /*
@@ -687,9 +732,8 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 	work += forms(writer, group);
 	if (writer->store->flush_covers)
 		hfb_write_flush_start(writer);
-	if (writer->in_flight > 0) {
-		if (hfb_env_io_submit(writer->io) < 0)
-			writer->stats.errors++;
+	if (writer->in_flight > 0 && writer->dead == 0) {
+		submit(writer);
 		work += reap(writer);
 	}
 	active_settle(writer);

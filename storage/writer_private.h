@@ -57,6 +57,8 @@ struct hfb_writer {
 	bool wake_helper;
 	bool delayed; /* some log's bytes wait for more */
 	bool flush_in_flight;
+	int dead;		  /* the queue takes nothing for good: why, -errno */
+	uint64_t submit_fails_ns; /* since when; 0 = it does not */
 	bool buffers_refused;
 	void (*advanced)(void *arg, struct hfb_log *log);
 	void *arg;

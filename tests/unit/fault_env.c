@@ -49,6 +49,8 @@ f_open(struct hfb_env *env, const char *path, int flags, unsigned int mode)
 {
 	int fd;
 
+	if (fault_env.full_for != NULL && strstr(path, fault_env.full_for) != NULL)
+		return -ENOSPC;
 	FAILS();
 	fd = hfb_env_open(real(), path, flags, mode);
 	if (fd >= 0)
@@ -271,7 +273,8 @@ f_io_prepare(struct hfb_io *io, const struct hfb_io_op *op)
 static int
 f_io_submit(struct hfb_io *io)
 {
-	return hfb_env_io_submit(io_of(io)->real);
+	return fault_env.submit_error != 0 ? fault_env.submit_error
+					   : hfb_env_io_submit(io_of(io)->real);
 }
 
 static uint32_t

@@ -23,10 +23,12 @@ struct fault_env {
 	int64_t fail_at; /* counts down, fails at 0; -1 = never */
 	int fail_code;
 	bool fired;
-	bool no_space;	/* allocate and growing fail with -ENOSPC */
-	int open_files; /* opened and not closed */
+	const char *full_for; /* opening a path with this in it finds the disk full; NULL = none */
+	bool no_space;	      /* allocate and growing fail with -ENOSPC */
+	int open_files;	      /* opened and not closed */
 	/* asynchronous completions, from now on */
 	int write_error, flush_error, read_error; /* 0 = as it came */
+	int submit_error;			  /* the queue takes nothing */
 	uint32_t short_write_bytes;		  /* the next write ends after so many; then 0 */
 	uint32_t plain_writes, dsync_writes, flushes;
 	bool hold;			      /* completions are not handed out */

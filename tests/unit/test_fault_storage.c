@@ -8,11 +8,13 @@
  *	   the fault unspent; fail what completes asynchronously; fill the disk.
  */
 #include <errno.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "fault_env.h"
@@ -337,6 +339,126 @@ test_a_failed_read_is_told(void)
 	free(buffer);
 }
 
+/* For a moment it is nothing; for good, all that waits for it is told. */
+static void
+test_a_queue_that_takes_nothing_is_final(void)
+{
+	struct rig_config config = { .env = fault_env_reset(), .commit_stage = HFB_STAGE_DURABLE };
+	uint8_t *buffer = aligned_alloc(4096, 8192);
+	struct hfb_read read = { .buffer = buffer, .buffer_bytes = 8192 };
+	uint64_t durable, until;
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "submit", &config), 0);
+	CU_ASSERT_TRUE(rig_append(&rig, 1000));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	fault_env.submit_error = -ENOMEM;
+	CU_ASSERT_EQUAL(rig_try(&rig, 1000, false), HFB_LOG_OK);
+	for (int i = 0; i < 100; i++)
+		rig_poll(&rig);
+	CU_ASSERT_EQUAL(rig.positions->state, HFB_PARTITION_OPEN);
+	fault_env.submit_error = 0;
+	CU_ASSERT_TRUE(rig_drain(&rig));
+
+	durable = rig.positions->durable.position;
+	fault_env.submit_error = -EBADFD;
+	CU_ASSERT_EQUAL(rig_try(&rig, 1000, false), HFB_LOG_OK);
+	CU_ASSERT_EQUAL(hfb_log_read_start(rig.log, 0, &read), 0);
+	until = hfb_clock_now_ns() + 20000000000ull;
+	while (rig.positions->state != HFB_PARTITION_FAILED && hfb_clock_now_ns() < until) {
+		rig_poll(&rig);
+		pause_ms(1);
+	}
+	CU_ASSERT_EQUAL(rig.positions->state, HFB_PARTITION_FAILED);
+	CU_ASSERT_FALSE(read.busy);
+	CU_ASSERT_EQUAL(read.error, -EBADFD);
+	CU_ASSERT_EQUAL(hfb_log_read_start(rig.log, 0, &read), 0);
+	CU_ASSERT_FALSE(read.busy);
+	CU_ASSERT_EQUAL(read.error, -EBADFD);
+	/* the kernel thinks better of it: nothing that was given up counts */
+	fault_env.submit_error = 0;
+	for (int i = 0; i < 100; i++)
+		rig_poll(&rig);
+	CU_ASSERT_EQUAL(rig.positions->durable.position, durable);
+	CU_ASSERT_EQUAL(rig_try(&rig, 1000, false), HFB_LOG_IO_ERROR);
+	CU_ASSERT_FALSE(hfb_writer_busy(rig.writer));
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+	free(buffer);
+	CU_ASSERT_EQUAL(fault_env.open_files, 0);
+}
+
+/* How many there are on disk; @remove: and no more. */
+static uint32_t
+rig_checkpoints_do(const struct rig *rig, bool remove)
+{
+	char path[700];
+	glob_t found;
+	uint32_t n = 0;
+
+	snprintf(path, sizeof(path), "%s/topics/*/*/*/checkpoint", rig->data_dir);
+	if (glob(path, 0, NULL, &found) != 0)
+		return 0;
+	for (; n < found.gl_pathc; n++)
+		if (remove)
+			CU_ASSERT_EQUAL(unlink(found.gl_pathv[n]), 0);
+	globfree(&found);
+	return n;
+}
+
+static uint32_t
+rig_checkpoints(const struct rig *rig)
+{
+	return rig_checkpoints_do(rig, false);
+}
+
+static void
+rig_checkpoints_remove(const struct rig *rig)
+{
+	rig_checkpoints_do(rig, true);
+}
+
+/* A disk that was full for the checkpoint has room again, and nothing more is appended. */
+static void
+test_a_failed_checkpoint_is_tried_again(void)
+{
+	struct rig_config config = { .env = fault_env_reset(),
+				     .ring_bytes_max = 4 * MIB,
+				     .segment_bytes_max = MIB,
+				     .commit_stage = HFB_STAGE_DURABLE };
+	struct hfb_err trouble;
+	uint64_t until, before;
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "again", &config), 0);
+	/* half of a segment, then over its end */
+	for (int i = 0; i < 50; i++)
+		CU_ASSERT_TRUE_FATAL(rig_append(&rig, 10000));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	for (int i = 0; i < 100; i++)
+		rig_poll(&rig);
+	rig_checkpoints_remove(&rig);
+	before = hfb_log_trouble(rig.log, &trouble);
+	fault_env.full_for = "/checkpoint";
+	for (int i = 0; i < 70; i++)
+		CU_ASSERT_TRUE_FATAL(rig_append(&rig, 10000));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	until = hfb_clock_now_ns() + 20000000000ull;
+	while (hfb_log_trouble(rig.log, &trouble) == before && hfb_clock_now_ns() < until)
+		rig_poll(&rig);
+	CU_ASSERT_TRUE(hfb_log_trouble(rig.log, &trouble) > before);
+	CU_ASSERT_EQUAL(rig_checkpoints(&rig), 0);
+	fault_env.full_for = NULL;
+	while (rig_checkpoints(&rig) == 0 && hfb_clock_now_ns() < until) {
+		rig_poll(&rig);
+		pause_ms(1);
+	}
+	CU_ASSERT_EQUAL(rig_checkpoints(&rig), 1);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+	CU_ASSERT_EQUAL(fault_env.open_files, 0);
+}
+
 int
 main(void)
 {
@@ -351,6 +473,8 @@ main(void)
 		{ "a ring full for want of a segment says so",
 		  test_a_ring_full_for_want_of_a_segment_says_so },
 		{ "a failed read is told", test_a_failed_read_is_told },
+		{ "a queue that takes nothing is final", test_a_queue_that_takes_nothing_is_final },
+		{ "a failed checkpoint is tried again", test_a_failed_checkpoint_is_tried_again },
 		CU_TEST_INFO_NULL,
 	};
 	return hfb_test_main("fault_storage", tests);
