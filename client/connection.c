@@ -594,6 +594,18 @@ hfb_connection_receive(struct hfb_bus *bus, uint64_t now_ns)
 }
 
 int
+hfb_connection_auto_create(struct hfb_bus *bus, const char *topic, struct hfb_err *err)
+{
+	struct hfb_ipc_topic_get ask = { .flags = HFB_TOPIC_GET_CREATE };
+	uint8_t answer[HFB_IPC_BYTES_MAX - sizeof(struct hfb_ipc)];
+	size_t size = sizeof(answer);
+
+	memcpy(ask.name, topic, strlen(topic) + 1);
+	return hfb_connection_ask(bus, HFB_IPC_TOPIC_GET, &ask, sizeof(ask), answer, &size, NULL, 0,
+				  NULL, err);
+}
+
+int
 hfb_connection_resolve(struct hfb_bus *bus, const char *topic, uint32_t partition,
 		       struct hfb_partition_address *ret, struct hfb_err *err)
 {

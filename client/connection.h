@@ -102,6 +102,8 @@ struct hfb_partition_address {
 	uint32_t batch_bytes_max;
 };
 /* -ENOENT no such topic, -ERANGE no such partition, and what ask returns. */
+/* Local only: the topic, made if it is not there and hfbusd makes topics for publishers. */
+int hfb_connection_auto_create(struct hfb_bus *bus, const char *topic, struct hfb_err *err);
 int hfb_connection_resolve(struct hfb_bus *bus, const char *topic, uint32_t partition,
 			   struct hfb_partition_address *ret, struct hfb_err *err);
 

@@ -421,6 +421,10 @@ hfb_pub_open(struct hfb_bus *bus, const struct hfb_pub_config *config, struct hf
 	r = hfb_connection_resolve(bus, config->topic,
 				   config->partition > 0 ? (uint32_t)config->partition : 0,
 				   &address, err);
+	if (r == -ENOENT && bus->local && hfb_connection_auto_create(bus, config->topic, err) == 0)
+		r = hfb_connection_resolve(bus, config->topic,
+					   config->partition > 0 ? (uint32_t)config->partition : 0,
+					   &address, err);
 	if (r < 0)
 		return r;
 	r = hfb_connection_link(bus, address.core, address.udp_port, &link, err);

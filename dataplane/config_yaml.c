@@ -29,7 +29,7 @@ struct raw_feed {
 		*checksum, *restart;
 };
 struct raw_topics {
-	char *ring, *segment, *retention_bytes, *retention_time, *commit;
+	char *ring, *segment, *retention_bytes, *retention_time, *commit, *auto_create;
 };
 struct raw_storage {
 	char *tail, *sync, *dedup_window, *compact_rate;
@@ -79,6 +79,7 @@ static const cyaml_schema_field_t topics_fields[] = {
 	TEXT("retention-bytes", raw_topics, retention_bytes),
 	TEXT("retention-time", raw_topics, retention_time),
 	TEXT("commit", raw_topics, commit),
+	TEXT("auto-create", raw_topics, auto_create),
 	CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t storage_fields[] = {
@@ -299,6 +300,18 @@ set_commit(struct hfb_config *config, const char *text, struct hfb_err *err)
 	return hfb_value_commit(text, &config->commit_stage, err);
 }
 
+/* Partitions of a topic that is made for its publisher, or no. */
+static int
+set_auto_create(struct hfb_config *config, const char *text, struct hfb_err *err)
+{
+	if (strcmp(text, "no") == 0) {
+		config->auto_create_partitions = 0;
+		return 0;
+	}
+	return hfb_value_u32(text, 1, HFB_TOPIC_PARTITIONS_MAX, &config->auto_create_partitions,
+			     err);
+}
+
 static int
 set_tail(struct hfb_config *config, const char *text, struct hfb_err *err)
 {
@@ -375,6 +388,7 @@ scalars_apply(struct reading *reading, const struct raw *raw)
 		{ "topics.retention-bytes", raw->topics.retention_bytes, set_retention_bytes },
 		{ "topics.retention-time", raw->topics.retention_time, set_retention_time },
 		{ "topics.commit", raw->topics.commit, set_commit },
+		{ "topics.auto-create", raw->topics.auto_create, set_auto_create },
 		{ "storage.tail", raw->storage.tail, set_tail },
 		{ "storage.sync", raw->storage.sync, set_sync },
 		{ "storage.dedup-window", raw->storage.dedup_window, set_dedup },

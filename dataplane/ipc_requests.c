@@ -103,6 +103,31 @@ on_node(struct request *request)
 	return 0;
 }
 
+/* A publisher came for a topic that is not there. NULL: it is to be made by an operator. */
+static const struct hfb_topic *
+topic_auto_create(struct request *request, const char *name)
+{
+	const struct hfb_config *config = request->node->config;
+	const struct hfb_topic *topic = NULL;
+	struct hfb_ipc_topic make = {
+		.partitions = config->auto_create_partitions,
+		.commit_stage = config->commit_stage,
+		.retention_bytes = config->retention_bytes,
+		.retention_ns = config->retention_ns,
+	};
+
+	if (config->auto_create_partitions == 0 ||
+	    strncmp(name, HFB_TOPIC_INTERNAL_PREFIX, strlen(HFB_TOPIC_INTERNAL_PREFIX)) == 0)
+		return NULL;
+	snprintf(make.name, sizeof(make.name), "%s", name);
+	if (hfb_topic_put(request->node, &make, &topic, request->err) < 0) {
+		hfb_report(request->node, "topic %s is not made for its publisher: %s", name,
+			   request->err->text);
+		return NULL;
+	}
+	return topic;
+}
+
 static int
 on_topic_get(struct request *request)
 {
@@ -119,6 +144,8 @@ on_topic_get(struct request *request)
 				   " '.', '_' or '-'",
 				   HFB_TOPIC_NAME_MAX);
 	topic = hfb_catalogue_find(node->catalogue, ask->name, (uint32_t)strlen(ask->name));
+	if (topic == NULL && (ask->flags & HFB_TOPIC_GET_CREATE) != 0)
+		topic = topic_auto_create(request, ask->name);
 	if (topic == NULL)
 		return hfb_err_set(request->err, -ENOENT, "there is no topic '%s'", ask->name);
 	if (ask->first_partition >= topic->info.partitions)
@@ -217,7 +244,9 @@ on_ring_get(struct request *request)
 		return r;
 	fd = hfb_log_ring_fd(partition->log, &ring.generation, &ring.ring_bytes);
 	if (fd < 0)
-		return hfb_err_set(request->err, fd, "the partition has no ring yet");
+		return hfb_err_set(request->err, -ENFILE,
+				   "the limit of open files leaves no descriptor for this"
+				   " partition's ring: its files are read instead");
 	/* a copy: the log may change its ring while the answer waits */
 	request->answer->fds[0] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (request->answer->fds[0] < 0)

@@ -68,6 +68,7 @@ struct hfb_config {
 	struct hfb_feed_config feeds[HFB_FEEDS_MAX];
 	uint64_t ring_bytes, segment_bytes; /* defaults for topics */
 	uint64_t retention_bytes, retention_ns;
+	uint32_t auto_create_partitions; /* of a topic made for its publisher; 0 = none is */
 	uint64_t dedup_window_ns;
 	uint64_t compact_bytes_per_s; /* 0 = default */
 	enum hfb_stage commit_stage;

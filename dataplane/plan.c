@@ -192,6 +192,7 @@ line(FILE *to, const char *name, uint64_t bytes, const char *why)
 int
 hfb_plan_print(const struct hfb_plan *plan, FILE *to, bool json)
 {
+	struct rlimit files;
 	const struct hfb_config *config = plan->config;
 
 	if (json)
@@ -227,6 +228,14 @@ hfb_plan_print(const struct hfb_plan *plan, FILE *to, bool json)
 	else
 		line(to, "kept", plan->retention_bytes, "topics.retention-bytes");
 	line(to, "free there now", plan->disk_free_bytes, "");
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max != RLIM_INFINITY &&
+	    plan->partitions * 2ull > files.rlim_max / 8 * 7)
+		fprintf(to,
+			"  %-26s %12llu  each partition in use takes two: beyond %llu of them "
+			"readers"
+			" do without rings\n",
+			"limit of open files", (unsigned long long)files.rlim_max,
+			(unsigned long long)files.rlim_max / 16 * 7);
 	if (plan->memlock_bytes != UINT64_MAX && plan->memlock_bytes < plan->rings_bytes_max)
 		line(to, "memlock limit", plan->memlock_bytes,
 		     "below all rings: the disk writer does without registered memory");

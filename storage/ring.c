@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <hfbus/limits.h>
@@ -42,12 +43,27 @@ map_twice(int fd, uint64_t size, bool populate)
 	return at;
 }
 
+/* Of rings, in this process. */
+static uint32_t descriptors_kept;
+
+static void
+descriptor_drop(struct hfb_ring *ring)
+{
+	if (ring->fd < 0)
+		return;
+	close(ring->fd);
+	ring->fd = -1;
+	__atomic_sub_fetch(&descriptors_kept, 1, __ATOMIC_RELAXED);
+}
+
 static int
 ring_make(const struct hfb_ring_config *config, bool huge, struct hfb_ring *ring)
 {
 	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB : 0);
 	int fd = memfd_create("hfbus-ring", flags);
+	struct rlimit limit;
 	uint8_t *bytes;
+	uint32_t kept;
 	int r;
 
 	if (fd < 0)
@@ -67,6 +83,12 @@ ring_make(const struct hfb_ring_config *config, bool huge, struct hfb_ring *ring
 	ring->fd = fd;
 	ring->bytes = bytes;
 	ring->huge = huge;
+	/* Each partition in use needs a descriptor for its segment. A ring can do without, its
+	 * mapping holds it: where they are short, local readers read from the files alone. */
+	kept = __atomic_add_fetch(&descriptors_kept, 1, __ATOMIC_RELAXED);
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+	    kept > limit.rlim_cur / 16 * 7)
+		descriptor_drop(ring);
 	return 0;
 
 fail:
@@ -112,7 +134,7 @@ hfb_ring_destroy(struct hfb_ring *ring)
 		struct hfb_ring *previous = ring->previous;
 
 		munmap(ring->bytes, 2 * ring->size);
-		close(ring->fd);
+		descriptor_drop(ring);
 		free(ring);
 		ring = previous;
 	}

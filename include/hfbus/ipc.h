@@ -95,10 +95,12 @@ struct hfb_ipc_partition {
 	uint16_t core;
 	uint16_t udp_port;
 };
+/* Make it when it is not there, if hfbusd is configured to: topics.auto-create. */
+#define HFB_TOPIC_GET_CREATE 0x0001u
 struct hfb_ipc_topic_get {
 	char name[256];
 	uint32_t first_partition;
-	uint32_t reserved;
+	uint32_t flags; /* HFB_TOPIC_GET_* */
 };
 struct hfb_ipc_topic_answer { /* then hfb_ipc_partition[count] */
 	struct hfb_ipc_topic topic;

@@ -133,4 +133,22 @@ def test_a_key_goes_where_kafkas_clients_send_it():
             assert key in bus.values('t', '--partition', str(at)), (key, at)
 
 
+def test_auto_create_is_off_unless_configured():
+    with Bus() as bus:
+        r = bus.publish('new', ['a'], check=False)
+        assert r.returncode == 1 and 'no topic' in r.stderr, r.stderr
+    with Bus() as bus:
+        bus.stop()
+        path = os.path.join(bus.folder, 'hfbus.yaml')
+        with open(path, 'w', encoding='ascii') as f:
+            f.write('topics:\n  auto-create: 3\n')
+        bus.start(['--config', path])
+        bus.publish('new', ['a'], '--partition', '2')
+        assert bus.values('new', '--partition', '2') == ['a']
+        # hfbus-control takes it over, as it does with those of feeds
+        wait_for('new is known', lambda: describe(bus, 'new')['topic']['partitions'] == 3)
+        assert bus.hfbus('consume', 'other', '--until-end', check=False).returncode == 1
+        assert bus.publish('__own', ['a'], check=False).returncode == 1
+
+
 main(globals())

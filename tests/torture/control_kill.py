@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """kill -9 of hfbus-control under load, and hfbusd without it: events go on without an error.
 
+Then kills in the middle of creates, alters and deletes, while a topic is compacted: what a command
+confirmed holds, what it did not has happened or has not, and both catalogues agree in the end.
+
 Also what `hfbus up` promises: it starts hfbus-control again, it ends with hfbusd's exit code, it
 stops cleanly on SIGINT, and it leaves no process behind when it is killed itself.
 
@@ -10,7 +13,10 @@ usage: control_kill.py BUILD_DIR [--kills 5]
 import argparse
 import json
 import os
+import random
 import signal
+import subprocess
+import threading
 import sys
 import time
 
@@ -90,6 +96,101 @@ def control_dies(bus, kills):
     return acked
 
 
+class Churn(threading.Thread):
+    """Changes topics one by one; for each name the states it may be in: None, or its settings."""
+
+    def __init__(self, bus):
+        super().__init__(daemon=True)
+        self.bus, self.ended = bus, False
+        self.may_be = {f"churn-{i}": {None} for i in range(12)}
+        self.confirmed = self.unsure = 0
+
+    def command(self, *arguments):
+        return self.bus.hfbus("topic", *arguments, check=False).returncode == 0
+
+    def step(self):
+        name = random.choice(list(self.may_be))
+        before = self.may_be[name]
+        size = f"{random.randrange(1, 1000)}"
+        known = [s for s in before if s is not None]
+        kind = random.random()
+        if None in before and kind < 0.6 or not known:
+            fine = self.command("create", name, "--partitions", "2", "--retention-bytes", size,
+                                "--cleanup", random.choice(["delete", "compact"]))
+            after = {(2, int(size))}
+        elif kind < 0.4:
+            fine = self.command("delete", name)
+            after = {None}
+        elif kind < 0.8:
+            fine = self.command("alter", name, "--retention-bytes", size)
+            after = {(s[0], int(size)) for s in known}
+        else:
+            fine = self.command("add-partitions", name, "1")
+            after = {(s[0] + 1, s[1]) for s in known}
+        self.may_be[name] = after if fine else before | after
+        self.confirmed += fine
+        self.unsure += not fine
+
+    def run(self):
+        while not self.ended:
+            self.step()
+
+    def wrong(self, topics):
+        there = {t["name"]: (t["partitions"], t["retention_bytes"]) for t in topics}
+        return {n: (there.get(n), s) for n, s in self.may_be.items() if there.get(n) not in s}
+
+
+def topics_settled(bus):
+    done = bus.hfbus("topic", "list", "--json", check=False)
+    if done.returncode != 0:
+        return None
+    topics = json.loads(done.stdout)["topics"]
+    return topics if all(t["state"] == "ready" for t in topics) else None
+
+
+def metadata_holds(bus, kills):
+    """SIGKILL of hfbus-control among changes of topics."""
+    up = start_up(bus)
+    bus.create("compacted", "--cleanup", "compact", "--segment-bytes", "1M")
+    publish = subprocess.Popen([bus.path("hfbus"), "publish", "compacted", "--key-delimiter", "|",
+                                "--quiet", "--data", bus.data], stdin=subprocess.PIPE)
+    churn = Churn(bus)
+    churn.start()
+    sent = 0
+    for _ in range(kills):
+        until = time.monotonic() + random.uniform(0.02, 0.4)
+        while time.monotonic() < until:
+            publish.stdin.write(b"".join(b"k%d|%d %s\n" % (sent % 50, sent, b"x" * 400)
+                                         for sent in range(sent, sent + 100)))
+            publish.stdin.flush()
+            sent += 100
+            time.sleep(0.01)
+        old = wait_for("hfbus-control", lambda: children(up.process.pid).get("hfbus-control"))
+        os.kill(old, signal.SIGKILL)
+        wait_for("restart", lambda: children(up.process.pid).get("hfbus-control") not in
+                 (None, old))
+    churn.ended = True
+    churn.join(60)
+    publish.stdin.close()
+    expect(publish.wait(timeout=60) == 0, "publishing failed")
+    topics = wait_for("agreement of both catalogues", lambda: topics_settled(bus))
+    expect(not churn.wrong(topics), f"topics are not as confirmed: {churn.wrong(topics)}")
+    up.process.send_signal(signal.SIGINT)
+    expect(up.process.wait(timeout=30) == 0, f"hfbus up ended with {up.process.returncode}")
+    # and the same from what each of them has on disk
+    up = start_up(bus)
+    again = wait_for("agreement after a restart", lambda: topics_settled(bus))
+    expect(again == topics, "a restart changed the topics")
+    status = json.loads(bus.hfbus("topic", "describe", "compacted", "--json").stdout)
+    expect(status["partitions"][0]["committed"]["offset"] == sent, "events are missing")
+    folders = set(os.listdir(os.path.join(bus.data, "topics")))
+    gone = {n for n, s in churn.may_be.items() if n not in {t["name"] for t in topics}}
+    expect(not folders & gone, f"files of deleted topics: {folders & gone}")
+    up.process.send_signal(signal.SIGINT)
+    expect(up.process.wait(timeout=30) == 0, f"hfbus up ended with {up.process.returncode}")
+    return {"changes_confirmed": churn.confirmed, "changes_unsure": churn.unsure}
+
+
 def hfbusd_alone(bus):
     """The topics are hfbusd's own by now: no control plane is needed to use them."""
     bus.start_hfbusd()
@@ -143,7 +244,9 @@ def main():
             hfbusd_alone(bus)
             up_ends_with_hfbusd(bus)
             nothing_is_left(bus)
-            print(json.dumps({"kills": options.kills, "acked": acked, "errors": 0}))
+        with Bus(options.build, "control-churn") as bus:
+            changes = metadata_holds(bus, options.kills)
+        print(json.dumps({"kills": 2 * options.kills, "acked": acked, **changes, "errors": 0}))
     except Failed as why:
         print(f"control_kill: {why}", file=sys.stderr)
         return 1
