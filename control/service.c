@@ -614,7 +614,8 @@ check_put(struct waiter *w)
 		refuse(w, &err);
 	} else if (e->refused != 0) {
 		undo(w, e);
-	} else if (e->has_theirs && e->theirs.version == w->wanted.version) {
+	} else if (e->has_theirs && e->theirs.version == w->wanted.version &&
+		   hfb_uuid_equal(&e->theirs.uuid, &w->wanted.uuid)) {
 		answer(w, hfb_answer_topic(&e->ours));
 	} else if (!hfb_broker_is_up(w->service->broker)) {
 		hfb_err_set(&err, -EINPROGRESS,

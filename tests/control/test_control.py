@@ -163,12 +163,13 @@ class ControlTest(unittest.TestCase):
         time.sleep(0.4)
         self.bus.stop()
         answer = json.loads(client.socket.recv(65536))
-        # It was not known yet: the look at hfbusd came first, and nothing was changed.
-        self.assertEqual(answer["code"], "ENOTCONN")
+        # It is in the store, and reaches hfbusd when that is back.
+        self.assertEqual(answer["code"], "EINPROGRESS")
         self.bus.hang = False
         self.bus.start()
         self.settled(client)
-        self.assertTrue(client.ask("topic.create", name="quotes")["ok"])
+        self.assertIn("quotes", self.bus.topics)
+        self.assertEqual(client.ask("topic.create", name="quotes")["code"], "EEXIST")
 
     # Reconciling
 

@@ -110,7 +110,7 @@ def test_a_trim_moves_the_start_to_the_offset_for_good():
         assert items[0]['mark']['kind'] == 'retired' and items[0]['mark']['to_offset'] == 3999
         assert items[-1]['value'][:5] == '03999' and len(items) == 2, items
         files = sum(f.endswith('.seg') for _, _, names in os.walk(f'{bus.data}/topics') for f in names)
-        assert files < 5, files
+        assert files < 8, files  # the last ones, and some kept for recycling
         bus.hfbus('topic', 'trim', 't', '--partition', '0', '--before', 'end')
         assert bus.values('t') == []
         bus.publish('t', ['later'])
