@@ -22,6 +22,10 @@
  * without haste. */
 #define PLAN_AHEAD 8u
 
+/* How far behind a batch lines are asked for, and how many bytes of them. */
+#define AHEAD_BYTES	1024u
+#define AHEAD_BYTES_MAX 2048u
+
 #define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
 #define BLOCK_UP(x)   BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
 
@@ -282,6 +286,20 @@ header_write(const struct hfb_log *log, uint8_t *to, uint64_t position,
 	words[7] = word7;
 }
 
+/*
+ * The ring is larger than any cache: the lines that batches soon take are asked for now, else
+ * appends wait for the stores of those before. Beyond a page the hardware does not look ahead
+ * by itself. The ring is mapped twice in a row, and what is ahead is only looked at.
+ */
+static inline void
+ring_ahead(const struct hfb_log *log, uint32_t size)
+{
+	const uint8_t *ahead = log->ring + ((log->position + AHEAD_BYTES) & log->ring_mask);
+
+	for (uint32_t at = 0; at < size && at < AHEAD_BYTES_MAX; at += 64)
+		__builtin_prefetch(ahead + at, 1, 3);
+}
+
 /* A producer that is new, or back with another epoch. */
 static void __attribute__((noinline))
 producer_note(struct hfb_log *log, const struct hfb_batch_meta *meta, uint64_t position,
@@ -318,6 +336,7 @@ batch_append(struct hfb_log *log, const struct hfb_batch_meta *meta)
 		producer_note(log, meta, position, now);
 	log->offset += meta->count;
 	log->position = position + meta->size;
+	ring_ahead(log, meta->size);
 	hfb_writer_activate(log->writer, log);
 }
 
