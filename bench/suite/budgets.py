@@ -61,9 +61,10 @@ class Figure:
         return ratio, target, judged <= target if self.better == 'lower' else judged >= target
 
 
-def latency(figures, raw='latency', hfbus='ack'):
+def latency(figures, raw='latency', hfbus='ack', note=None):
     """Figures of a percentile each: (percentile, target)."""
-    return [Figure(p, 'us', 'lower', target, of('hfbus', f'{hfbus}.{p}'), of('raw', f'{raw}.{p}'))
+    return [Figure(p, 'us', 'lower', target, of('hfbus', f'{hfbus}.{p}'), of('raw', f'{raw}.{p}'),
+                   note=note)
             for p, target in figures]
 
 
@@ -236,22 +237,26 @@ def budgets(quick=False):
     for rate, batch in ((10**4, 1), (10**5, 1), (10**6, 16), (5 * 10**6, 16)):
         cases.append(Case(
             5, f'ack durable at {rate_name(rate)} events/s, 100 B',
-            latency([('p50', 1.25), ('p99', 1.25)]),
+            latency([('p50', 1.25), ('p99', 1.25)],
+                    note='from 5 s after the topic\'s first event, with 256 MiB of retention: '
+                         'segments are recycled, as the raw file is overwritten'),
             raw=['group-commit', '--size', '100', '--batch', str(batch), '--rate', str(rate)],
             hfbus=['echo', '--size', '100', '--batch', str(batch), '--rate', str(rate), '--ack',
-                   'durable'],
-            raw_cpus=1, disk=True,
+                   'durable', '--retention', '256MiB'],
+            raw_cpus=1, disk=True, warmup=1 if quick else 5,
             curves=[('ack', 'hfbus', 'ack'), ('raw group commit', 'raw', 'latency')]))
     for partitions, target in ((100, 2), (1000, 4)):
         count = partitions // 20 if quick else partitions
+        settled = 5 if quick else 12 if partitions == 100 else 27
         cases.append(Case(
             5, f'ack durable at 1 M events/s over {partitions} partitions, 100 B',
-            latency([('p50', target)]),
+            latency([('p50', target)],
+                    note=f'from {settled} s after the topic\'s first event; before, while each '
+                         'partition gets its first segments, acks take seconds'),
             raw=['group-commit', '--size', '100', '--batch', '16', '--rate', '1000000'],
             hfbus=['echo', '--size', '100', '--batch', '16', '--rate', '1000000', '--ack',
                    'durable', '--partitions', str(count)],
-            # each new partition writes its first segment with zeros meanwhile
-            raw_cpus=1, disk=True, warmup=5,
+            raw_cpus=1, disk=True, warmup=settled,
             curves=[('ack', 'hfbus', 'ack'), ('raw group commit', 'raw', 'latency')]))
     for batch in (1, 16):
         cases.append(Case(
