@@ -224,8 +224,7 @@ topic_change(struct hfb_node *node, struct hfb_topic *topic, const struct hfb_to
 			continue;
 		hfb_log_set_retention(partition->log, topic->info.retention_bytes,
 				      topic->info.retention_ns);
-		hfb_log_set_cleanup(partition->log, topic->info.cleanup,
-				    topic->info.tombstone_ns);
+		hfb_log_set_cleanup(partition->log, topic->info.cleanup, topic->info.tombstone_ns);
 		__atomic_store_n(&partition->topic, topic, __ATOMIC_RELEASE);
 	}
 	hfb_node_quiesce(node);
