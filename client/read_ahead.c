@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define CHUNKS	   (HFB_AHEAD_BYTES / HFB_AHEAD_CHUNK_BYTES)
-#define FLIGHT_MAX (CHUNKS / 2) /* the other half is what the reader is at */
+#define FLIGHT_MAX 4u /* keeps a disk busy, and leaves some of it to those who write */
 #define BLOCK	   4096u
 
 struct hfb_ahead {

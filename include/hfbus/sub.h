@@ -16,8 +16,9 @@
  * Nothing is skipped without a mark. Each byte served has passed its checksums.
  *
  * Threads: the bus's thread. A subscriber disturbs nobody, however slow it is.
- * Memory:  ~1.2 MiB a subscriber; over UDP besides the window.
- * Cost:    local: a copy out of the ring (or a pread of a segment file) per
+ * Memory:  ~1.2 MiB a subscriber; over UDP besides the window; 8 MiB more while old
+ *	    data is read from the files.
+ * Cost:    local: a copy out of the ring (or O_DIRECT reads of a segment file) per
  *	    64 KiB, a crc pass, no call of the broker.
  */
 #ifndef HFB_SUB_H
