@@ -175,17 +175,18 @@ direct(struct hfb_check_list *list, const char *folder)
 		took[i] = now_ns() - began;
 	}
 	if (n == SAMPLES) {
+		const unsigned int middle = SAMPLES / 2;
+
 		qsort(took, SAMPLES, sizeof(took[0]), by_size);
 		hfb_check_add(list, "o-direct", HFB_CHECK_OK, NULL, "works");
 		hfb_check_add(list, "synced-write",
-			      took[SAMPLES / 2] < 2000000 ? HFB_CHECK_OK : HFB_CHECK_WARN,
-			      took[SAMPLES / 2] < 2000000
+			      took[middle] < 2000000 ? HFB_CHECK_OK : HFB_CHECK_WARN,
+			      took[middle] < 2000000
 				      ? NULL
 				      : "durable acks take at least this long: "
 					"a faster disk, or topics with --commit received",
 			      "4 KiB: median %.0f us, slowest of %d %.0f us",
-			      (double)took[SAMPLES / 2] / 1e3, SAMPLES,
-			      (double)took[SAMPLES - 1] / 1e3);
+			      (double)took[middle] / 1e3, SAMPLES, (double)took[SAMPLES - 1] / 1e3);
 	} else {
 		hfb_check_add(list, "o-direct", HFB_CHECK_FAIL,
 			      "put the data folder on ext4 or xfs, with "

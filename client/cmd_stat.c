@@ -328,7 +328,7 @@ hfb_cmd_stat(int argc, char **argv)
 	};
 	struct hfb_bus_config config = { 0 };
 	struct stat_data d = { 0 };
-	struct hfb_ipc_node node;
+	struct hfb_ipc_node node = { 0 };
 	struct hfb_bus *bus = NULL;
 	struct hfb_err err = { 0 };
 	bool json = false, latency = false;

@@ -188,7 +188,7 @@ udp_reopen(struct hfb_link *link, uint32_t timeout_ms, struct hfb_err *err)
 	} hello;
 	struct hfb_frame_cookie cookie;
 	struct hfb_frame_open open;
-	struct hfb_frame_opened opened;
+	struct hfb_frame_opened opened = { 0 };
 	uint64_t nonce, until = hfb_now_ns() + (uint64_t)timeout_ms * 1000000ull;
 	int r;
 

@@ -44,8 +44,8 @@ struct hfb_local_source {
 	uint64_t file_base, file_end;
 	struct hfb_extents *extents;  /* of a compacted one, else NULL */
 	struct hfb_extent_place hole; /* where it goes on, after -ESPIPE */
-	struct hfb_ahead *ahead; /* NULL: not needed yet, or refused */
-	bool ahead_on;		 /* started with fd */
+	struct hfb_ahead *ahead;      /* NULL: not needed yet, or refused */
+	bool ahead_on;		      /* started with fd */
 	bool ahead_refused;
 	char path[512];
 	uint64_t retried_at; /* position already read anew; NO_POSITION = none */
@@ -331,11 +331,11 @@ ahead_read(struct hfb_sub *sub, uint64_t limit, uint64_t need, struct hfb_err *e
 	if (limit <= sub->position)
 		return -ENODATA;
 	if (!l->ahead_on) {
-		if (l->ahead == NULL && hfb_ahead_create(&l->ahead) < 0)
+		/* refused: no memory, or a file system without O_DIRECT */
+		if ((l->ahead == NULL && hfb_ahead_create(&l->ahead) < 0) ||
+		    hfb_ahead_start(l->ahead, l->fd, l->file_base, HFB_SEGMENT_HEADER_BYTES,
+				    sub->position) < 0)
 			l->ahead_refused = true;
-		else if (hfb_ahead_start(l->ahead, l->fd, l->file_base, HFB_SEGMENT_HEADER_BYTES,
-					 sub->position) < 0)
-			l->ahead_refused = true; /* a file system without O_DIRECT */
 		if (l->ahead_refused)
 			return -ENODATA;
 		l->ahead_on = true;

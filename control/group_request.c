@@ -10,6 +10,7 @@
 #define SESSION_MS_DEFAULT   10000
 #define REBALANCE_MS_DEFAULT 60000
 
+/* As one reads it: NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 static const struct op {
 	const char *name;
 	enum hfb_group_op op;

@@ -37,10 +37,10 @@ counter_add(void *arg, const struct hfb_counter_descriptor *d, uint64_t value)
 	enum hfb_metric_type type =
 		d->kind == HFB_COUNTER_GAUGE ? HFB_METRIC_GAUGE : HFB_METRIC_COUNTER;
 	double per_second = 0;
-	const char *rest;
+	const char *rest = "";
 	char name[96];
 	struct hfb_metric *metric;
-	size_t stem;
+	size_t stem = 0;
 
 	if (has_unit(d->name, "_tsc", &stem, &rest)) {
 		if (a->tsc_hz == 0)

@@ -106,10 +106,12 @@ hfb_command_all(struct hfb_node *node, const struct hfb_command *command)
 
 	if (copies == NULL)
 		return -ENOMEM;
-	for (uint16_t i = 0; i < node->cores_count; i++) {
+	for (uint32_t i = 0; i < node->cores_count; i++) {
 		copies[i] = *command;
-		cores[i] = i;
+		cores[i] = (uint16_t)i;
 	}
+	/* takes the copies
+	 * NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	return hfb_commands_run(node, copies, cores, node->cores_count, HFB_COMMAND_WAIT_NS);
 }
 

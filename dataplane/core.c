@@ -247,7 +247,7 @@ queues_take(struct hfb_core *core, struct hfb_err *err)
 {
 	struct hfb_node *node = core->node;
 
-	for (uint16_t p = 0; p < node->ports_count; p++) {
+	for (uint16_t p = 0; p < (uint16_t)node->ports_count; p++) {
 		const struct hfb_port *port = &node->ports[p];
 
 		for (uint16_t q = 0; q < port->queues; q++) {

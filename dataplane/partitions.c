@@ -179,7 +179,7 @@ int
 hfb_partitions_attach(struct hfb_node *node, struct hfb_partition *const *partitions, uint32_t n)
 {
 	struct hfb_command *commands = hfb_commands_make(n);
-	uint16_t *cores = calloc(n, sizeof(*cores));
+	uint16_t *cores = calloc(n > 0 ? n : 1, sizeof(*cores));
 	int r = -ENOMEM;
 
 	if (commands == NULL || cores == NULL) {

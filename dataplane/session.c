@@ -190,8 +190,10 @@ session_free(struct hfb_core *core, struct hfb_session *session)
 	if (session->pending_listed) {
 		struct hfb_session **link = &s->pending;
 
-		while (*link != session)
+		while (*link != session) {
+			hfb_assert(*link != NULL);
 			link = &(*link)->pending_next;
+		}
 		*link = session->pending_next;
 	}
 	while (s->session_hash[hole] != index + 1)

@@ -77,7 +77,7 @@ enum hfb_wire_code {
 	HFB_WIRE_CORRUPT = 18,
 	HFB_WIRE_AT_END = 19, /* nothing more is committed at this place */
 	HFB_WIRE_CLOSED = 20,
-	HFB_WIRE_TOO_MANY = 21, /* table full: sessions, subscriptions, producers */
+	HFB_WIRE_TOO_MANY = 21,	 /* table full: sessions, subscriptions, producers */
 	HFB_WIRE_COMPACTED = 22, /* nothing is left up to the position; it goes on there */
 };
 
@@ -211,7 +211,8 @@ struct hfb_frame_read_state {
 	uint32_t partition;
 	uint32_t code;		/* enum hfb_wire_code */
 	uint32_t leader_epoch;	/* now, or the E of "epoch E ends at N" */
-	uint32_t skipped_words; /* CORRUPT, COMPACTED: 8-byte words before position that are passed by */
+	uint32_t skipped_words; /* CORRUPT, COMPACTED: 8-byte words before position that are passed
+				   by */
 	uint64_t position;	/* where reading goes on: resolved start, N, tail or next valid */
 	uint64_t offset;	/* of position, where known */
 	uint64_t committed;	/* position */

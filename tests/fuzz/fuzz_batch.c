@@ -12,10 +12,10 @@
 #include "batch.h"
 #include "crc32c.h"
 
-#define REPAIR_HEADERS 1u
+#define REPAIR_HEADERS	1u
 #define REPAIR_PAYLOADS 2u
-#define SEED 0x12345678u
-#define POSITION 4096u
+#define SEED		0x12345678u
+#define POSITION	4096u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

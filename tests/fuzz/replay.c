@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 
 #define INPUT_BYTES_MAX (1u << 16)
-#define MUTATIONS 2000u	/* of each seed */
+#define MUTATIONS	2000u /* of each seed */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -61,7 +61,7 @@ mutate(uint8_t *bytes, size_t size)
 		case 2:
 			bytes[at] = odd[random_next() % sizeof(odd)];
 			break;
-		case 3:	/* a field of all ones or zeros */
+		case 3: /* a field of all ones or zeros */
 			memset(bytes + at, random_next() % 2 ? 0xff : 0,
 			       size - at < 4 ? size - at : 4);
 			break;

@@ -49,8 +49,8 @@ main(int argc, char **argv)
 				struct hfb_event event = { .value = value };
 				int r;
 
-				event.value_size = (uint32_t)snprintf(value, sizeof(value), "%s %lu",
-								      name, k);
+				event.value_size =
+					(uint32_t)snprintf(value, sizeof(value), "%s %lu", name, k);
 				while ((r = hfb_pub_send(pubs[i], &event, &err)) == -EAGAIN)
 					if (hfb_pub_poll(pubs[i], 10, &err) < 0)
 						return fail(name, &err);
