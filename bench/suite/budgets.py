@@ -215,7 +215,7 @@ def budgets(quick=False):
             budget, f'memif, {batch} × 64 B a datagram, acked received', throughput(target),
             raw=['memif-append', '--size', '64', '--batch', str(batch)],
             hfbus=['publish', '--size', '64', '--batch', str(batch), '--ack', 'received']))
-        cases[-1].fill = 9
+        cases[-1].fill = 20
     cases.append(Sustained(
         4, 'memif, 16 × 100 B, acked durable, 8 GB of retention', [
             Figure('log bytes', 'GB/s', 'higher', 0.85,
