@@ -25,9 +25,11 @@ from hfbtest import Bus, Process, main, program, run, skip, wait_for
 
 MAGIC, VERSION, ANSWER, BYTES_MAX = 0x50494248, 1, 1, 65536
 HELLO, TOPIC_GET, TOPIC_LIST, TOPIC_PUT, RING_GET, SEGMENT_GET, LOOKUP, CHANNEL_OPEN, \
-    CHANNEL_CLOSE, NODE = range(1, 11)
+    CHANNEL_CLOSE, NODE, TRIM = range(1, 12)
+KINDS = TRIM + 1
 HEAD = struct.Struct('<IHHHHIII')
-TOPIC = struct.Struct('<256s16sQQIIQQQQQII')
+# name, uuid, versions, partitions, stage, retention, segment, ring, created, flags, handle, cleanup
+TOPIC = struct.Struct('<256s16sQQIIQQQQQIIIIQ24x')
 WELCOME = struct.Struct('<QIIQQQ')
 DELETED = 1
 
@@ -82,7 +84,7 @@ class Client:
     def put(self, name, expected=0, version=0, partitions=1, commit=1, flags=0, uuid=bytes(16),
             segment=0, ring=0):
         body, _ = self.ask(TOPIC_PUT, TOPIC.pack(name.encode(), uuid, version, expected, partitions,
-                                                 commit, 0, 0, segment, ring, 0, flags, 0))
+                                                 commit, 0, 0, segment, ring, 0, flags, 0, 0, 0, 0))
         return topic_of(body)
 
     def get(self, name, first=0):
@@ -178,7 +180,7 @@ def test_topics_by_compare_and_set():
         assert refused(c.put, 'orders', expected=7)[0] == 'Stale file handle'
         assert refused(c.put, 'orders', expected=1, version=1, partitions=3)[0] == 'Stale file handle'
         assert refused(c.put, 'orders', expected=1, partitions=2)[0] == 'Invalid argument'
-        assert refused(c.put, 'orders', expected=1, partitions=3, commit=0)[0] == 'Invalid argument'
+        assert refused(c.put, 'orders', expected=1, partitions=3, commit=4)[0] == 'Invalid argument'
         assert refused(c.put, 'orders', expected=1, partitions=3, uuid=b'x' * 16)[0] == 'File exists'
         assert refused(c.put, 'other', expected=1)[0] == 'No such file or directory'
         grown = c.put('orders', expected=1, partitions=5)
@@ -277,9 +279,9 @@ def test_hostile_messages_end_only_their_sender():
             assert c.refused(HELLO, version=9)[0] == 93, 'EPROTONOSUPPORT'
             assert c.refused(HELLO, incompatible=1)[0] == 93
             assert c.refused(HELLO, flags=0x100)[0] == 93
-            for kind in (0, 11, 255, 65535):
+            for kind in (0, KINDS, 255, 65535):
                 assert c.refused(kind)[0] == 95
-            for kind in range(1, 11):
+            for kind in range(1, KINDS):
                 for size in (1, 7, 8, 511, 4096, 65000):
                     assert c.refused(kind, rng.randbytes(size))[0] in (22, 2, 95, 93), (kind, size)
             assert c.refused(TOPIC_GET, b'x' * 264)[0] == 22

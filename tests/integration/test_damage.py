@@ -80,7 +80,9 @@ class Log:
         try:
             with Bus(folder=self.folder) as bus:
                 bus.topic_create('t', '--segment-bytes', '1M', '--ring-bytes', '1M')
-                bus.publish('t', self.lines)
+                # a batch that fits the first segment, which is a small one
+                bus.publish('t', self.lines[:100])
+                bus.publish('t', self.lines[100:])
         except BaseException:
             self.__exit__()
             raise

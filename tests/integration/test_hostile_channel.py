@@ -217,7 +217,8 @@ def test_counters_and_sizes_that_lie():
             honest_client_works(bus)
             c.close()
         assert bus.counter('drops_total', reason='local_framing') >= 5
-        wait_for('the liars are forgotten', lambda: bus.counter('local_clients') == 0)
+        # hfbus-control has one channel of its own
+        wait_for('the liars are forgotten', lambda: bus.counter('local_clients') <= 1)
 
 
 def test_random_and_mutated_frames():

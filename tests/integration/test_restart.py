@@ -65,6 +65,10 @@ for i in range(20000):
         assert [int(v) for v in bus.values('t')] == list(range(20000))
 
 
+def of_t(bus):
+    return [p for p in bus.stat()['partitions'] if p['topic'] == 't']
+
+
 def test_truncated_is_told_for_stage_received():
     """
     What was only received may go with a crash. A test cannot hit that moment, so the log
@@ -75,8 +79,8 @@ def test_truncated_is_told_for_stage_received():
         bus.topic_create('t', '--commit', 'received')
         bus.publish('t', [f'kept {i}' for i in range(100)])
         wait_for('it is durable', lambda: all(
-            p['positions']['durable'] == p['positions']['received'] for p in bus.stat()['partitions']))
-        cut = bus.stat()['partitions'][0]['positions']['durable']['position']
+            p['positions']['durable'] == p['positions']['received'] for p in of_t(bus)))
+        cut = of_t(bus)[0]['positions']['durable']['position']
         reader = bus.spawn('consume', 't', '--from', 'earliest', '--format', 'json')
         bus.publish('t', [f'lost {i}' for i in range(50)])
         wait_for('the reader has read all', lambda: len(reader.out) == 150)
@@ -100,8 +104,8 @@ def test_truncated_is_told_for_stage_received():
 
 
 def cut_log(data, position):
-    """Zero the log from a position on, in the one segment there is."""
-    for folder, _, names in os.walk(os.path.join(data, 'topics')):
+    """Zero the log of topic t from a position on, in the one segment there is."""
+    for folder, _, names in os.walk(os.path.join(data, 'topics', 't')):
         for name in names:
             if name.endswith('.seg'):
                 base = int(name[:-4])
@@ -162,7 +166,8 @@ for i in range(6000):
         assert numbers(steady.out) == list(range(6000))
         steady.stop()
         # hfbusd forgets the dead: channels and sessions are given back
-        wait_for('their channels are gone', lambda: bus.counter('local_clients') == 0)
+        # hfbus-control has one of its own
+        wait_for('their channels are gone', lambda: bus.counter('local_clients') <= 1)
         assert bus.counter('drops_total') == 0, [c for c in bus.stat()['counters'] if c['value']]
         values = set(bus.values('wild'))
         assert values <= {str(i) for i in range(1, 201)}, list(values)[:3]
