@@ -41,6 +41,7 @@ int hfb_cmd_stat(int argc, char **argv);
 int hfb_cmd_check(int argc, char **argv);
 int hfb_cmd_dump(int argc, char **argv);
 int hfb_cmd_up(int argc, char **argv);
+int hfb_cmd_top(int argc, char **argv);
 int hfb_cmd_topic(int argc, char **argv);
 int hfb_cmd_group(int argc, char **argv);
 int hfb_cmd_offset(int argc, char **argv);

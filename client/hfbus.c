@@ -16,6 +16,7 @@ static const struct hfb_cli_command commands[] = {
 	{ "publish", "send events, one a line from standard input", hfb_cmd_publish },
 	{ "consume", "write a topic's events to standard output", hfb_cmd_consume },
 	{ "stat", "show counters of the running bus", hfb_cmd_stat },
+	{ "top", "the same as it moves: rates, work, latencies, losses, lag", hfb_cmd_top },
 	{ "check", "is this host fit for a bus, and what to do about it", hfb_cmd_check },
 	{ "dump", "list and check the batches of a segment file", hfb_cmd_dump },
 };
