@@ -142,7 +142,7 @@ side_run(struct bench *b, const struct side *s, double *ret_publisher, double *r
 			acked = link->acked[0];
 			bytes = s->old != NULL ? old_log_bytes(s->old) : 0;
 		}
-		if (due >= link->batch_events) {
+		if (link->batch_events > 0 && due >= link->batch_events) {
 			if (due > PUBLISH_TURNS)
 				due = PUBLISH_TURNS;
 			sent = link->ops->send(link, 0,

@@ -117,7 +117,7 @@ log_run(struct bench *b)
 		uint32_t due = bench_pace_due(&run.pace, run.now_ns);
 		uint64_t utc_ns = hfb_clock_now_ns();
 
-		for (uint32_t i = 0; i < due && i < BATCHES; i++) {
+		for (uint32_t i = 0; count > 0 && i < due && i < BATCHES; i++) {
 			if (!append(&partitions[run.pace.sent % count], utc_ns)) {
 				run.refusals++;
 				break;

@@ -351,7 +351,7 @@ connect_once(struct hfb_bus *bus, uint32_t timeout_ms, struct hfb_err *err)
 		r = local_hello(bus, err);
 	} else {
 		r = hfb_link_udp_open(bus->host, bus->udp_port, timeout_ms, &bus->links[0], err);
-		if (r == 0) {
+		if (r == 0 && bus->links[0] != NULL) {
 			bus->broker_epoch = bus->links[0]->broker_epoch;
 			bus->links_end = 1;
 		}

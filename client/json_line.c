@@ -150,7 +150,7 @@ hfb_json_string(struct hfb_text *t, const void *bytes, size_t size)
 			*to++ = 't';
 			break;
 		default:
-			memcpy(to, "u00", 3);
+			memcpy(to, "u00", 3); /* NOLINT(bugprone-not-null-terminated-result) */
 			to[3] = hex[c >> 4];
 			to[4] = hex[c & 15];
 			to += 5;

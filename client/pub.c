@@ -480,7 +480,8 @@ hfb_pub_close(struct hfb_pub *pub)
 			break;
 		}
 	}
-	for (uint32_t i = 0; i < pub->used_count; i++) {
+	/* half made it has neither */
+	for (uint32_t i = 0; pub->lanes != NULL && pub->used != NULL && i < pub->used_count; i++) {
 		hfb_window_fini(&pub->lanes[pub->used[i]]->window);
 		free(pub->lanes[pub->used[i]]);
 	}

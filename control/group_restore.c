@@ -21,8 +21,8 @@ hfb_group_restore_member(struct hfb_group *g, const struct hfb_group_join *join,
 			 uint64_t now_ms)
 {
 	struct hfb_err err;
-	struct member *m;
-	uint32_t *topics;
+	struct member *m = NULL;
+	uint32_t *topics = NULL;
 	int r;
 
 	if (hfb_group_join_check(g, join, &err) == -EINVAL ||

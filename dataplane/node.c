@@ -94,7 +94,7 @@ cores_start(struct hfb_node *node, struct hfb_err *err)
 	r = hfb_cores_connect(node, err);
 	if (r < 0)
 		return r;
-	for (uint16_t i = 0; i < node->cores_count; i++) {
+	for (uint32_t i = 0; i < node->cores_count; i++) {
 		r = rte_eal_remote_launch(hfb_core_run, node->cores[i], i + 1u);
 		if (r < 0) {
 			struct hfb_command stop = { .type = HFB_COMMAND_STOP };

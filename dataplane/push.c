@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 
+#include "bug.h"
 #include "clock.h"
 #include "session.h"
 
@@ -149,8 +150,10 @@ hfb_push_unsubscribe(struct hfb_core *core, struct hfb_subscription *sub)
 
 	active_remove(s, sub);
 	reader_give(sub);
-	while (*link != sub)
+	while (*link != sub) {
+		hfb_assert(*link != NULL);
 		link = &(*link)->session_next;
+	}
 	*link = sub->session_next;
 	if (sub->partition_prev != NULL)
 		sub->partition_prev->partition_next = sub->partition_next;

@@ -315,7 +315,7 @@ work_make(struct hfb_compactor *c, struct hfb_log *log, const struct hfb_table *
 		.partition = log->partition,
 		.segments_count = n,
 		.dirty_from = dirty,
-		.segments = calloc(n, sizeof(*work->job.segments)),
+		.segments = calloc(n > 0 ? n : 1, sizeof(*work->job.segments)),
 		.now_ns = now_ns,
 		.tombstone_ns = __atomic_load_n(&log->tombstone_ns, __ATOMIC_RELAXED),
 		.keys_max = KEYS_MAX,
