@@ -249,7 +249,7 @@ send_event(struct hfb_offset_log *log, const char *group, struct hfb_bytes *valu
 			tell(log, err->text);
 			pause_ms(log, WAIT_MS);
 		}
-		r = hfb_pub_poll(log->pub, POLL_MS, err);
+		hfb_pub_poll(log->pub, POLL_MS, err);
 	}
 	log->sent++;
 	return 0;
@@ -372,7 +372,7 @@ static int
 begin(struct hfb_offset_log *log, struct hfb_err *err)
 {
 	struct hfb_ipc_topic topic;
-	uint64_t nonce;
+	uint64_t nonce = 0;
 	int r = hfb_admin_topic_get(log->bus, HFB_OFFSETS_TOPIC, &topic, err);
 
 	if (r == 0 && !log->loaded)

@@ -12,6 +12,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import struct
 import subprocess
@@ -36,14 +37,18 @@ def test_the_readme_as_printed():
     if subprocess.run([*ALONE, 'true'], capture_output=True, check=False).returncode != 0:
         raise Skip('no namespaces of our own: not root')
     build = os.path.dirname(program('hfbus'))
-    folder = tempfile.mkdtemp(prefix='tour-', dir=build)  # not below /tmp, which is another one there
+    folder = tempfile.mkdtemp(prefix='tour-', dir=build)
     try:
         # what "make" would build is built
         os.symlink(build, os.path.join(folder, 'build'))
         with open(os.path.join(folder, 'Makefile'), 'w', encoding='ascii') as f:
             f.write('all:\n')
-        script = ['set -e -o pipefail', 'mount -t tmpfs tour /tmp', 'mount -t tmpfs tour /run',
-                  'mount -t proc tour /proc', 'ip link set lo up', 'exec 2>&1']
+        # the build stays where it is, should that be below /tmp or /run
+        here = shlex.quote(build)
+        script = ['set -e -o pipefail', f'mount --bind {here} /mnt', 'mount -t tmpfs tour /tmp',
+                  'mount -t tmpfs tour /run', f'mkdir -p {here}', f'mount --bind /mnt {here}',
+                  f'cd {shlex.quote(folder)}', 'mount -t proc tour /proc', 'ip link set lo up',
+                  'exec 2>&1']
         for line in tour():
             if re.search(r' &(\s*#.*)?$', line):
                 script += [re.sub(r' &(\s*#.*)?$', ' >/tmp/up.log 2>&1 &', line),
