@@ -244,7 +244,7 @@ static bool
 act(struct world *w, uint32_t what)
 {
 	uint32_t i = what / OF_MEMBERS;
-	struct client *c = &w->clients[i];
+	struct client *c = &w->clients[i < MEMBERS ? i : 0]; /* stored or not is nobody's */
 	struct hfb_err err;
 
 	if (what == STORED || what == NOT_STORED) {
