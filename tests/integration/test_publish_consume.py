@@ -128,6 +128,7 @@ def test_many_events_are_read_back_fast():
         events = bus.hfbus('consume', 't', '--from', 'earliest', '--until-end', '--format',
                            'json').stdout.splitlines()
         seconds = time.monotonic() - began
+        events = [e for e in events if '"value"' in e]  # "lapped" may stand between them
         assert len(events) == n
         for i in (0, 1, n // 2, n - 1):
             assert json.loads(events[i])['value'] == f'{i:08d}'
