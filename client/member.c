@@ -106,10 +106,12 @@ let_go(struct hfb_group_member *m, const bool *go, bool lost)
 	tell(m, gone, n, false, lost);
 	free(gone);
 	for (uint32_t i = 0; i < m->parts_count; i++) {
-		if (go[i])
+		if (go[i]) {
+			m->dropped += m->parts[i].wanted != NOTHING;
 			hfb_sub_close(m->parts[i].sub);
-		else
+		} else {
 			m->parts[kept++] = m->parts[i];
+		}
 	}
 	m->parts_count = kept;
 	m->turn = 0;
@@ -224,6 +226,7 @@ part_open(struct hfb_group_member *m, struct group_part *p, uint64_t now_ns, str
 	if (r == -ERANGE && p->begin != NOTHING) {
 		/* Beyond the end: a crash took what was not durable yet. Go on at the end. */
 		config.from = HFB_SUB_LATEST;
+		p->durable = NOTHING;
 		r = hfb_sub_open(m->bus, &config, &p->sub, err);
 	}
 	if (r < 0)
@@ -240,6 +243,9 @@ passed(struct hfb_group_member *m, struct group_part *p, const struct hfb_item *
 	if (item->kind == HFB_ITEM_EVENT || item->kind == HFB_ITEM_GAP) {
 		p->mark = item->offset + 1;
 		p->mark_epoch = item->leader_epoch;
+	} else if (item->kind == HFB_ITEM_TRUNCATED) {
+		/* what was committed is gone, too: the next event's is lower */
+		p->mark = p->durable = NOTHING;
 	} else if (item->kind != HFB_ITEM_LAPPED && item->mark.to_offset != UINT64_MAX) {
 		p->mark = item->mark.to_offset;
 	}
@@ -382,7 +388,7 @@ int
 hfb_group_commit(struct hfb_group_member *m, uint32_t timeout_ms, struct hfb_err *err)
 {
 	uint64_t until = hfb_now_ns() + (uint64_t)timeout_ms * 1000000u;
-	uint64_t lost = m->stats.lost, refused = m->stats.commits_refused;
+	uint64_t lost = m->stats.lost, refused = m->stats.commits_refused, dropped = m->dropped;
 
 	hfb_group_commit_async(m);
 	while (!hfb_group_committed(m)) {
@@ -407,11 +413,12 @@ hfb_group_commit(struct hfb_group_member *m, uint32_t timeout_ms, struct hfb_err
 					   m->group);
 		hfb_control_link_wait(&m->link, 1);
 	}
-	if (m->stats.lost != lost)
-		return hfb_err_set(err, -ESTALE,
-				   "this member of group %s was out: what it had read is not "
-				   "committed",
-				   m->group);
+	if (m->stats.lost != lost || m->dropped != dropped)
+		return hfb_err_set(
+			err, -ESTALE,
+			"this member of group %s was out, or gave partitions up: what it "
+			"had read is not committed",
+			m->group);
 	return 0;
 }
 

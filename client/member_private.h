@@ -47,6 +47,7 @@ struct hfb_group_member {
 	uint32_t generation;
 	bool released; /* let go of something in this generation: heartbeats say what is held */
 	bool rebalancing;
+	uint64_t dropped; /* parts that went with a commit of theirs not done */
 	bool in_callback; /* only commits go out, and only their answers count */
 	bool out;	  /* an answer to a commit within a callback said that we are out */
 	int failed;	  /* final */

@@ -12,7 +12,7 @@
 #include "connection.h"
 #include "member_private.h"
 
-#define REQUEST_BYTES 16384u
+#define REQUEST_BYTES 49152u
 #define TAIL_BYTES    80u /* one more entry and the closing brackets */
 #define BEAT_MS_MIN   20u
 #define BEAT_MS_MAX   150u

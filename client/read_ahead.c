@@ -172,7 +172,7 @@ ask(struct hfb_ahead *a, uint64_t limit)
 		any = true;
 	}
 	/* refused for now: they stay in the queue and go with the next ones */
-	if (any)
+	if (any || io_uring_sq_ready(&a->ring) > 0)
 		io_uring_submit(&a->ring);
 }
 

@@ -198,7 +198,9 @@ commits_check(struct hfb_groups *g, struct hfb_group_entry *e, const struct hfb_
 					   c->commit.partition, now, err);
 		if (r == 0 && (i == 0 || c->topic != c[-1].topic) &&
 		    !hfb_groups_topic(g, c->topic, NULL, NULL))
-			r = hfb_err_set(err, -ENOENT, "topic %s does not exist", c->topic);
+			/* as what it does not hold: it hears so and commits the rest; by ENOENT
+			 * a member learns that it is none */
+			r = hfb_err_set(err, -EPERM, "topic %s does not exist", c->topic);
 	}
 	return r;
 }

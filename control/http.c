@@ -374,6 +374,11 @@ ask(struct exchange *x)
 	char *text;
 	int r;
 
+	/* nobody would answer it any more, and libmicrohttpd does not end while one waits */
+	if (http->closing) {
+		hfb_err_set(&err, -EAGAIN, "hfbus-control stops");
+		return send_error(x, MHD_HTTP_SERVICE_UNAVAILABLE, &err);
+	}
 	r = hfb_http_request(&x->target, x->body, x->body_size, &text, &err);
 	if (r < 0)
 		return send_error(x, hfb_http_status_of(r), &err);

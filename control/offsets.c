@@ -121,7 +121,9 @@ hfb_offsets_want(struct hfb_offsets *o, const char *topic, const struct hfb_uuid
 		r = partition_get(t, commit->partition, &c);
 	if (r < 0)
 		return r;
-	if (!force && c->has_pending && commit->offset <= c->pending)
+	/* Lower, of a newer leader: a crash took what was committed before. */
+	if (!force && c->has_pending && commit->offset <= c->pending &&
+	    (c->pending_epoch == 0 || commit->leader_epoch <= c->pending_epoch))
 		return 0;
 	c->pending = commit->offset;
 	c->pending_epoch = commit->leader_epoch;

@@ -30,7 +30,7 @@
 
 #include "err.h"
 
-#define HFB_REQUEST_BYTES_MAX 16384u
+#define HFB_REQUEST_BYTES_MAX 49152u
 
 enum hfb_request_op {
 	HFB_REQUEST_STATUS,

@@ -512,6 +512,16 @@ segment_rewrite(struct pass *p, uint32_t i, struct hfb_err *err)
 
 /* The whole ------------------------------------------------------------------------ */
 
+/* Retired since the pass began: there is nothing to keep of it. */
+static bool
+retired(const struct hfb_compact_job *job, const struct hfb_compact_segment *s)
+{
+	return job->start_position != NULL &&
+	       s->base_position + s->capacity_bytes <=
+		       /* pairs with the release of a core that moved it */
+		       __atomic_load_n(job->start_position, __ATOMIC_ACQUIRE);
+}
+
 static int
 pass_run(struct pass *p, struct hfb_err *err)
 {
@@ -531,14 +541,23 @@ pass_run(struct pass *p, struct hfb_err *err)
 	if (map_init(p, keys) < 0)
 		return hfb_err_set(err, -ENOMEM, "%s: no memory for %" PRIu64 " keys", job->folder,
 				   keys);
-	for (uint32_t i = job->dirty_from; i < end && r == 0; i++)
+	for (uint32_t i = job->dirty_from; i < end && r == 0; i++) {
 		r = segment_keys(p, &job->segments[i], err);
+		if (r < 0 && r != -ECANCELED && retired(job, &job->segments[i])) {
+			hfb_segment_reader_close(&p->reader);
+			r = 0;
+		}
+	}
 	for (uint32_t i = 0; i < end && r == 0; i++) {
 		bool changes;
 
 		r = segment_look(p, &job->segments[i], &changes, err);
 		if (r == 0 && (changes || i >= job->dirty_from))
 			r = segment_rewrite(p, i, err);
+		if (r < 0 && r != -ECANCELED && retired(job, &job->segments[i])) {
+			hfb_segment_reader_close(&p->reader);
+			r = 0;
+		}
 		if (r == 0 && i >= job->dirty_from)
 			job->segments_done++;
 	}

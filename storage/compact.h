@@ -55,6 +55,8 @@ struct hfb_compact_job {
 	/* So many bytes were read or written; may sleep. False ends the pass (-ECANCELED). */
 	bool (*pace)(void *arg, uint64_t bytes);
 	void *arg;
+	/* The log's start, which moves meanwhile; NULL: it does not. */
+	const uint64_t *start_position;
 
 	/* of a pass, out */
 	uint64_t events_removed, bytes_before, bytes_after;

@@ -235,7 +235,11 @@ work_end(struct work *work)
 	struct hfb_log *log = work->log;
 	uint64_t now_ns = hfb_env_now_ns(log->store->env);
 
-	log->tombstone_first_ns = work->job.tombstone_first_ns;
+	/* a pass that was not done has not seen all of them */
+	if (work->result >= 0 || log->tombstone_first_ns == 0 ||
+	    (work->job.tombstone_first_ns != 0 &&
+	     work->job.tombstone_first_ns < log->tombstone_first_ns))
+		log->tombstone_first_ns = work->job.tombstone_first_ns;
 	if (work->result < 0 && work->result != -ECANCELED) {
 		hfb_helper_trouble(log, &work->err);
 		log->compact_retry_ns = now_ns + RETRY_NS;
@@ -322,6 +326,7 @@ work_make(struct hfb_compactor *c, struct hfb_log *log, const struct hfb_table *
 		.ready = work_ready,
 		.pace = work_pace,
 		.arg = work,
+		.start_position = &log->positions->start.position,
 	};
 	if (work->job.folder == NULL || work->job.segments == NULL) {
 		work_free(work);

@@ -60,7 +60,8 @@ place_in(struct hfb_log *log, const struct hfb_segment *s, uint64_t offset, uint
 	};
 	struct hfb_segment_reader reader = { 0 };
 	char path[HFB_PATH_MAX];
-	struct hfb_err err;
+	struct hfb_err err = { 0 };
+	enum hfb_fault fault = HFB_FAULT_NONE;
 	bool found = false;
 
 	if (index != NULL)
@@ -74,18 +75,29 @@ place_in(struct hfb_log *log, const struct hfb_segment *s, uint64_t offset, uint
 		hfb_helper_trouble(log, &err);
 		return false;
 	}
-	/* Not found: behind what is damaged, or removed by compaction; the next one then. */
+	/* Not found: removed by compaction; the next segment then. */
 	*ret_position = s->base_position + s->capacity_bytes;
 	if (*ret_position > durable)
 		*ret_position = durable;
-	while (!found && reader.scan.position < durable &&
-	       hfb_segment_reader_next(&reader, HFB_CHECK_HEADER, &view) == HFB_FAULT_NONE) {
+	while (!found && reader.scan.position < durable) {
+		fault = hfb_segment_reader_next(&reader, HFB_CHECK_HEADER, &view);
+		if (fault != HFB_FAULT_NONE)
+			break;
 		found = view.header.base_offset + view.header.count > offset;
 		if (found)
 			*ret_position = view.position;
 	}
+	/* Damage: what is wanted may be in it or behind, so no further than what was seen. */
+	if (fault != HFB_FAULT_NONE && fault != HFB_FAULT_END) {
+		*ret_position = reader.scan.position;
+		if (reader.scan.error < 0) {
+			hfb_err_set(&err, reader.scan.error, "%s: reading for a trim", path);
+			hfb_helper_trouble(log, &err);
+		}
+	}
+	fault = reader.scan.error < 0 ? HFB_FAULT_HEADER : HFB_FAULT_NONE;
 	hfb_segment_reader_fini(&reader);
-	return true;
+	return fault == HFB_FAULT_NONE; /* a read error: again in the next round */
 }
 
 void

@@ -307,6 +307,16 @@ hfb_writer_settings(struct hfb_writer *writer, struct hfb_log *log,
 	/* What was committed stays so: a stricter stage holds for what comes. */
 	log->commit_stage = settings->commit_stage;
 	log->advanced = true;
+	/* What is on its way to the disk is committed by now; the disk will not say so. */
+	if (log->commit_stage == HFB_STAGE_RECEIVED && log->committed < log->published) {
+		struct hfb_positions *p = log->positions;
+
+		log->committed = log->published;
+		log->committed_offset = p->received.offset;
+		__atomic_store_n(&p->committed.offset, log->committed_offset, __ATOMIC_RELAXED);
+		/* pairs with readers' acquire */
+		__atomic_store_n(&p->committed.position, log->committed, __ATOMIC_RELEASE);
+	}
 	hfb_log_limits_set(log, settings->segment_bytes_max, settings->ring_bytes_max);
 	/* Larger batches only from the next start on: they might not fit what is prepared. */
 	most = hfb_log_batch_bytes_for(log);
@@ -621,6 +631,9 @@ give_up(struct hfb_writer *writer, int error)
 			if (w->state == HFB_WRITE_FLIES)
 				hfb_write_done(writer, w, error);
 		}
+		/* and what waits for a flush, or to be written: nobody else would say so */
+		if (log->position != log->synced)
+			hfb_write_fail(writer, log, error);
 	}
 	if (writer->flush_in_flight)
 		hfb_write_flush_done(writer, error);
