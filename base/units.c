@@ -82,3 +82,15 @@ hfb_number_parse(const char *text, uint64_t *ret)
 
 	return quantity_parse(text, &none, 1, ret);
 }
+
+int
+hfb_hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}

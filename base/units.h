@@ -25,4 +25,7 @@ int hfb_duration_parse(const char *text, uint64_t *ret_ns);
 /* Decimal digits only. Results as above. */
 int hfb_number_parse(const char *text, uint64_t *ret);
 
+/* 0..15 of either case, or -1. */
+int hfb_hex_digit(char c);
+
 #endif

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include "bug.h"
+#include "units.h"
 
 void
 hfb_random(void *bytes, size_t size)
@@ -31,18 +32,6 @@ hfb_uuid_random(struct hfb_uuid *ret)
 	ret->bytes[8] = (ret->bytes[8] & 0x3f) | 0x80;
 }
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 static bool
 dash_before(unsigned int byte)
 {
@@ -59,10 +48,10 @@ hfb_uuid_parse(const char *text, struct hfb_uuid *ret)
 
 		if (dash_before(i) && *text++ != '-')
 			return -EINVAL;
-		high = hex_digit(text[0]);
+		high = hfb_hex_digit(text[0]);
 		if (high < 0)
 			return -EINVAL;
-		low = hex_digit(text[1]);
+		low = hfb_hex_digit(text[1]);
 		if (low < 0)
 			return -EINVAL;
 		uuid.bytes[i] = (uint8_t)(high << 4 | low);

@@ -8,25 +8,19 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
 #include <hfbus/hfbus.h>
 
+#include "cli_control.h"
 #include "clock.h"
 #include "err.h"
 #include "units.h"
 
-#define COMMAND		 "topic"
-#define ANSWER_BYTES_MAX (256u * 1024u)
-#define ANSWER_SECONDS	 30
+#define COMMAND "topic"
 
 static void
 help(void)
@@ -64,116 +58,6 @@ help(void)
 	       "0 or 'default' stands for no limit, or the default.\n"
 	       "Exit status: 0 ok, 1 failed, 2 wrong usage.\n",
 	       HFB_TOPIC_PARTITIONS_MAX);
-}
-
-/* hfbus-control ------------------------------------------------------------- */
-
-struct control {
-	int fd;
-	char data[4096];
-	char answer[ANSWER_BYTES_MAX + 1];
-};
-
-static int
-control_connect(struct control *c, const char *data_dir, struct hfb_err *err)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
-	int r;
-
-	r = hfb_bus_find(data_dir, c->data, sizeof(c->data), err);
-	if (r < 0)
-		return r;
-	/* By a short name: a socket's address has 108 bytes, a folder's name more. */
-	if (chdir(c->data) < 0)
-		return hfb_err_set(err, -errno, "cannot enter %s: %s", c->data, strerror(errno));
-	strcpy(address.sun_path, "control.sock");
-	c->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (c->fd < 0)
-		return hfb_err_set(err, -errno, "cannot make a socket: %s", strerror(errno));
-	setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (connect(c->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		if (errno == ENOENT || errno == ECONNREFUSED)
-			return hfb_err_set(
-				err, -ENOTCONN,
-				"hfbus-control does not run on %s; start "
-				"it with: hfbus-control --data %s (or all with: hfbus up "
-				"--data %s)",
-				c->data, c->data, c->data);
-		return hfb_err_set(err, -errno, "cannot reach hfbus-control on %s: %s", c->data,
-				   strerror(errno));
-	}
-	return 0;
-}
-
-/* Sends @request (taken) and returns the answer's object, or NULL with *@err. */
-static json_t *
-ask(struct control *c, json_t *request, struct hfb_err *err)
-{
-	char *text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
-	json_t *answer;
-	json_error_t problem;
-	ssize_t n;
-
-	json_decref(request);
-	if (text == NULL) {
-		hfb_err_set(err, -EINVAL, "the request is not UTF-8 text");
-		return NULL;
-	}
-	n = send(c->fd, text, strlen(text), MSG_NOSIGNAL);
-	free(text);
-	if (n >= 0)
-		n = recv(c->fd, c->answer, sizeof(c->answer) - 1, 0);
-	if (n <= 0) {
-		hfb_err_set(err, n == 0 ? -ENOTCONN : -errno, "hfbus-control %s",
-			    n == 0	      ? "went away"
-			    : errno == EAGAIN ? "does not answer"
-					      : strerror(errno));
-		return NULL;
-	}
-	answer = json_loadb(c->answer, (size_t)n, 0, &problem);
-	if (!json_is_object(answer)) {
-		json_decref(answer);
-		hfb_err_set(err, -EPROTO, "hfbus-control's answer is not understood");
-		return NULL;
-	}
-	if (json_is_true(json_object_get(answer, "ok")))
-		return answer;
-	hfb_err_set(err, -EIO, "%s",
-		    json_string_value(json_object_get(answer, "error")) ?: "hfbus-control refused");
-	json_decref(answer);
-	return NULL;
-}
-
-/* Asks page after page; the arrays named @list are joined in the first answer. */
-static json_t *
-ask_all(struct control *c, json_t *request, const char *list, const char *cursor,
-	struct hfb_err *err)
-{
-	json_t *all = ask(c, json_copy(request), err);
-	json_t *page = json_incref(all);
-
-	while (page != NULL) {
-		json_t *next = json_incref(json_object_get(page, "next"));
-
-		json_decref(page);
-		page = NULL;
-		if (next == NULL)
-			break;
-		json_object_set_new(request, cursor, next);
-		page = ask(c, json_copy(request), err);
-		if (page == NULL) {
-			json_decref(all);
-			all = NULL;
-		} else {
-			json_array_extend(json_object_get(all, list), json_object_get(page, list));
-		}
-	}
-	json_decref(request);
-	if (all != NULL)
-		json_object_del(all, "next");
-	return all;
 }
 
 /* Showing ------------------------------------------------------------------- */
@@ -244,17 +128,6 @@ retention_text(const json_t *topic, char to[80])
 	snprintf(to, 80, "%s%s%s", bytes != 0 ? bytes_text(bytes, a) : "",
 		 bytes != 0 && ns != 0 ? "," : "", ns != 0 ? duration_text(ns, b) : "");
 	return to;
-}
-
-static int
-print_json(json_t *json)
-{
-	int r;
-
-	json_object_del(json, "ok");
-	r = json_dumpf(json, stdout, JSON_INDENT(2));
-	putchar('\n');
-	return r == 0 && fflush(stdout) == 0 ? HFB_EXIT_OK : HFB_EXIT_FAILED;
 }
 
 static void
@@ -364,7 +237,7 @@ finish(json_t *answer, const struct hfb_err *err)
 }
 
 static int
-create(struct control *c, const char *name, const struct topic_options *o)
+create(struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
 	json_t *request = json_copy(o->settings);
 	struct hfb_err err = { 0 };
@@ -373,21 +246,22 @@ create(struct control *c, const char *name, const struct topic_options *o)
 	json_object_set_new(request, "op", json_string("topic.create"));
 	if (json_object_set_new(request, "name", json_string(name)) < 0)
 		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
-	answer = err.code == 0 ? ask(c, request, &err) : NULL;
+	answer = err.code == 0 ? hfb_cli_control_ask(link, request, &err) : NULL;
 	if (answer != NULL && o->json)
-		print_json(answer);
+		hfb_cli_json_print(answer);
 	else if (answer != NULL)
 		printf("topic %s created\n", name);
 	return finish(answer, &err);
 }
 
-static int delete (struct control *c, const char *name, const struct topic_options *o)
+static int delete (struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
 	struct hfb_err err = { 0 };
-	json_t *answer = ask(c, json_pack("{s:s, s:s}", "op", "topic.delete", "name", name), &err);
+	json_t *answer = hfb_cli_control_ask(
+		link, json_pack("{s:s, s:s}", "op", "topic.delete", "name", name), &err);
 
 	if (answer != NULL && o->json)
-		print_json(answer);
+		hfb_cli_json_print(answer);
 	else if (answer != NULL)
 		printf("topic %s deleted\n", name);
 	return finish(answer, &err);
@@ -395,7 +269,7 @@ static int delete (struct control *c, const char *name, const struct topic_optio
 
 /* Settings as they are named; also add-partitions, which names one. */
 static int
-alter(struct control *c, const char *name, const struct topic_options *o)
+alter(struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
 	json_t *request = json_copy(o->settings), *answer;
 	struct hfb_err err = { 0 };
@@ -413,9 +287,9 @@ alter(struct control *c, const char *name, const struct topic_options *o)
 	json_object_set_new(request, "op", json_string("topic.alter"));
 	if (json_object_set_new(request, "name", json_string(name)) < 0)
 		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
-	answer = err.code == 0 ? ask(c, request, &err) : NULL;
+	answer = err.code == 0 ? hfb_cli_control_ask(link, request, &err) : NULL;
 	if (answer != NULL && o->json)
-		print_json(answer);
+		hfb_cli_json_print(answer);
 	else if (answer != NULL && o->count != NULL)
 		printf("topic %s has %" PRIu64 " partitions\n", name,
 		       number_of(json_object_get(answer, "topic"), "partitions"));
@@ -425,7 +299,7 @@ alter(struct control *c, const char *name, const struct topic_options *o)
 }
 
 static int
-trim(struct control *c, const char *name, const struct topic_options *o)
+trim(struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
 	json_t *request = json_copy(o->trim), *answer;
 	struct hfb_err err = { 0 };
@@ -433,9 +307,9 @@ trim(struct control *c, const char *name, const struct topic_options *o)
 	json_object_set_new(request, "op", json_string("topic.trim"));
 	if (json_object_set_new(request, "name", json_string(name)) < 0)
 		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
-	answer = err.code == 0 ? ask(c, request, &err) : NULL;
+	answer = err.code == 0 ? hfb_cli_control_ask(link, request, &err) : NULL;
 	if (answer != NULL && o->json)
-		print_json(answer);
+		hfb_cli_json_print(answer);
 	else if (answer != NULL)
 		printf("topic %s partition %" PRIu64 " begins at offset %" PRIu64 "\n", name,
 		       number_of(answer, "partition"), offset_of(answer, "start"));
@@ -443,32 +317,34 @@ trim(struct control *c, const char *name, const struct topic_options *o)
 }
 
 static int
-list(struct control *c, const char *name, const struct topic_options *o)
+list(struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
 	struct hfb_err err = { 0 };
-	json_t *answer =
-		ask_all(c, json_pack("{s:s, s:b}", "op", "topic.list", "internal", o->internal),
-			"topics", "after", &err);
+	json_t *answer = hfb_cli_control_all(
+		link, json_pack("{s:s, s:b}", "op", "topic.list", "internal", o->internal),
+		"topics", "after", &err);
 
 	(void)name;
 	if (answer != NULL && o->json)
-		print_json(answer);
+		hfb_cli_json_print(answer);
 	else if (answer != NULL)
 		print_list(answer);
 	return finish(answer, &err);
 }
 
 static int
-describe(struct control *c, const char *name, const struct topic_options *o)
+describe(struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
 	struct hfb_err err = { 0 };
 	json_t *request = json_pack("{s:s, s:s}", "op", "topic.describe", "name", name);
-	json_t *answer = request != NULL ? ask_all(c, request, "partitions", "first", &err) : NULL;
+	json_t *answer = request != NULL
+				 ? hfb_cli_control_all(link, request, "partitions", "first", &err)
+				 : NULL;
 
 	if (request == NULL)
 		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
 	if (answer != NULL && o->json)
-		print_json(answer);
+		hfb_cli_json_print(answer);
 	else if (answer != NULL)
 		print_describe(answer);
 	return finish(answer, &err);
@@ -478,7 +354,7 @@ static const struct {
 	const char *name;
 	enum { NAMES_NONE, NAMES_ONE, NAMES_MANY, NAMES_AND_COUNT } names;
 	enum { TAKES_NONE, TAKES_SETTINGS, TAKES_TRIM } takes;
-	int (*run)(struct control *c, const char *name, const struct topic_options *o);
+	int (*run)(struct hfb_control_link *link, const char *name, const struct topic_options *o);
 } verbs[] = {
 	{ "create", NAMES_MANY, TAKES_SETTINGS, create },
 	{ "list", NAMES_NONE, TAKES_NONE, list },
@@ -639,7 +515,7 @@ usage_check(size_t verb, int names, const struct topic_options *o)
 static int
 run(int argc, char **argv, struct topic_options *o)
 {
-	static struct control control = { .fd = -1 };
+	struct hfb_control_link link;
 	int names = argc - optind - 1, r;
 	struct hfb_err err = { 0 };
 	size_t verb = 0;
@@ -659,18 +535,17 @@ run(int argc, char **argv, struct topic_options *o)
 		return r;
 	if (verbs[verb].names == NAMES_AND_COUNT)
 		o->count = argv[optind + 2];
-	r = control_connect(&control, o->data, &err);
+	r = hfb_cli_control_open(&link, o->data, &err);
 	if (r < 0) {
 		r = hfb_cli_fail(COMMAND, &err);
 	} else if (verbs[verb].names == NAMES_MANY) {
 		/* one after the other; a failure ends it, and says which */
 		for (int i = 0; i < names && r == HFB_EXIT_OK; i++)
-			r = verbs[verb].run(&control, argv[optind + 1 + i], o);
+			r = verbs[verb].run(&link, argv[optind + 1 + i], o);
 	} else {
-		r = verbs[verb].run(&control, names > 0 ? argv[optind + 1] : NULL, o);
+		r = verbs[verb].run(&link, names > 0 ? argv[optind + 1] : NULL, o);
 	}
-	if (control.fd >= 0)
-		close(control.fd);
+	hfb_control_link_close(&link);
 	return r;
 }
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "units.h"
+
 #define SEGMENT_BYTES_MAX 512u
 #define MEMBERS_MAX	  6
 
@@ -122,18 +124,6 @@ static const struct hfb_http_entry entries[] = {
 };
 #define ENTRIES_COUNT (sizeof(entries) / sizeof(entries[0]))
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* @from up to @end without its escapes; zero bytes would cut names short. */
 static int
 unescape(const char *from, const char *end, char to[SEGMENT_BYTES_MAX], struct hfb_err *err)
@@ -144,8 +134,8 @@ unescape(const char *from, const char *end, char to[SEGMENT_BYTES_MAX], struct h
 		int c = (unsigned char)*from++;
 
 		if (c == '%') {
-			int high = from < end ? hex_digit(from[0]) : -1;
-			int low = end - from >= 2 ? hex_digit(from[1]) : -1;
+			int high = from < end ? hfb_hex_digit(from[0]) : -1;
+			int low = end - from >= 2 ? hfb_hex_digit(from[1]) : -1;
 
 			if (high < 0 || low < 0 || (high == 0 && low == 0))
 				return hfb_err_set(err, -EINVAL,
