@@ -8,10 +8,12 @@
  *	   completions are held back, and calls refused, by the environment.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <hfbus/wire.h>
 
@@ -473,6 +475,85 @@ test_writes_go_in_strides_where_nobody_waits_for_durable(void)
 	rig_close(&rig);
 }
 
+static void
+test_a_softer_stage_commits_what_is_under_way(void)
+{
+	struct rig_config config = { .commit_stage = HFB_STAGE_DURABLE };
+	const struct hfb_log_settings received = { .commit_stage = HFB_STAGE_RECEIVED };
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "softer", &config), 0);
+	append_alone(&rig, 64);
+	core_poll(&rig);
+	CU_ASSERT_EQUAL(rig.positions->received.offset, 1);
+	CU_ASSERT_EQUAL(rig.positions->committed.offset, 0);
+	/* nothing else is appended: no later event would bring it along */
+	hfb_writer_settings(rig.writer, rig.log, &received);
+	core_poll(&rig);
+	CU_ASSERT_EQUAL(rig.positions->committed.offset, 1);
+	CU_ASSERT_EQUAL(rig.positions->committed.position, rig.positions->received.position);
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_EQUAL(rig.positions->committed.position, rig.positions->durable.position);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
+/* Flip a bit of the header of the batch at @position, which is in segment @s. */
+static void
+header_flip(const struct hfb_log *log, const struct hfb_segment *s, uint64_t position)
+{
+	const off_t at = (off_t)(HFB_BLOCK_BYTES + position - s->base_position + 8);
+	char path[HFB_PATH_MAX];
+	uint8_t byte = 0;
+	int fd;
+
+	CU_ASSERT_EQUAL_FATAL(
+		hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".seg"), 0);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	CU_ASSERT_TRUE_FATAL(fd >= 0);
+	CU_ASSERT_EQUAL(pread(fd, &byte, 1, at), 1);
+	byte ^= 4;
+	CU_ASSERT_EQUAL(pwrite(fd, &byte, 1, at), 1);
+	close(fd);
+}
+
+static void
+test_a_trim_goes_no_further_than_what_is_proven(void)
+{
+	enum { BATCHES = 2000, DATA = 1000 };
+	static uint64_t ends[BATCHES];
+	struct rig_config config = { .segment_bytes_max = MIB };
+	struct hfb_index_entry entry = { 0 };
+	const struct hfb_segment *s;
+	uint64_t offset = 500;
+	struct hfb_err err;
+	bool done = false;
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "trim-damage", &config), 0);
+	for (int i = 0; i < BATCHES; i++) {
+		CU_ASSERT_TRUE_FATAL(rig_append(&rig, DATA));
+		ends[i] = rig.log->position;
+		rig_poll(&rig); /* the index is of turns */
+	}
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	polls(&rig, 10);
+	s = rig.log->table.current->segments[0];
+	/* an event that is not in the batch where its look-up begins */
+	while (hfb_index_by_offset(s->index, offset, &entry) && entry.offset == offset)
+		offset++;
+	CU_ASSERT_TRUE_FATAL(entry.position > 0 && entry.offset < offset);
+	CU_ASSERT_TRUE_FATAL(ends[offset] < s->base_position + s->capacity_bytes);
+	header_flip(rig.log, s, entry.position);
+	CU_ASSERT_EQUAL(hfb_log_trim(rig.log, offset, &done, &err), 0);
+	polls(&rig, 50);
+	/* the event may be behind the damage: all from there on stays */
+	CU_ASSERT_TRUE(rig.positions->start.position <= entry.position);
+	CU_ASSERT_PTR_EQUAL(rig.log->table.current->segments[0], s);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
 int
 main(void)
 {
@@ -498,6 +579,10 @@ main(void)
 		  test_prepared_segments_hold_the_largest_batch },
 		{ "a large batch passes by small segments",
 		  test_a_large_batch_passes_by_small_segments },
+		{ "a softer stage commits what is under way",
+		  test_a_softer_stage_commits_what_is_under_way },
+		{ "a trim goes no further than what is proven",
+		  test_a_trim_goes_no_further_than_what_is_proven },
 		{ "writes go in strides where nobody waits for durable",
 		  test_writes_go_in_strides_where_nobody_waits_for_durable },
 		CU_TEST_INFO_NULL,
