@@ -12,18 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bug.h"
-#include "kv.h"
-#include "broker.h"
-#include "http.h"
-#include "rates.h"
-#include "groups.h"
 #include "group_request.h"
-#include "reconcile.h"
-#include "request.h"
-#include "server.h"
 #include "service_answers.h"
 #include "service_metrics.h"
+#include "service_private.h"
 #include "topic_record.h"
 #include "uuid.h"
 
@@ -34,50 +26,10 @@
 #define OFFSETS_RETENTION_BYTES (256ull << 20)
 #define OFFSETS_SEGMENT_BYTES	(16ull << 20)
 
-/* Who asks has a slot: first those of control.sock, then those of HTTP. */
-#define ASKERS_MAX (HFB_SERVER_CLIENTS_MAX + HFB_HTTP_CALLS_MAX)
-
-/* A trim is asked again after so long until it is done, so often at most. */
-#define TRIM_AGAIN_MS 10u
-#define TRIM_TRIES    1500u
-
-enum wait { WAIT_NONE, WAIT_PUT, WAIT_PASS, WAIT_TOPIC, WAIT_TRIM, WAIT_TRIM_AGAIN };
-
-/* What a client waits for; at most one a slot. */
-struct waiter {
-	struct hfb_service *service;
-	struct hfb_server_client client;
-	enum wait wait;
-	struct hfb_request request;
-	uint64_t passes;	     /* WAIT_PASS: until more than these are through */
-	struct hfb_ipc_topic wanted; /* WAIT_PUT: what was written to the store */
-	struct hfb_ipc_topic former; /* and what was there, for a refusal */
-	bool had_former;
-	uint32_t tries; /* WAIT_TRIM */
-};
-
-struct hfb_service {
-	char data_dir[4096];
-	int lock_fd;
-	bool closing;
-	struct hfb_kv *kv;
-	struct hfb_reconcile *reconcile;
-	struct hfb_broker *broker;
-	struct hfb_server *server;
-	struct hfb_rates *rates;
-	struct hfb_http *http; /* NULL: off */
-	struct hfb_groups *groups;
-	uv_timer_t refresh;
-	uv_timer_t sample;     /* of rates */
-	uv_timer_t trim_again; /* runs while somebody is in WAIT_TRIM_AGAIN */
-	uint32_t unknown_logs; /* as hfbusd said last */
-	bool topics_changed;   /* groups are not told yet */
-	struct waiter waiters[ASKERS_MAX];
-};
-
 static void step(struct hfb_service *s);
 
-static void __attribute__((format(printf, 1, 2))) note(const char *format, ...)
+void
+hfb_service_note(const char *format, ...)
 {
 	va_list args;
 
@@ -88,8 +40,8 @@ static void __attribute__((format(printf, 1, 2))) note(const char *format, ...)
 	fprintf(stderr, "\n");
 }
 
-static void
-send_answer(struct hfb_service *s, struct hfb_server_client client, json_t *json)
+void
+hfb_service_answer(struct hfb_service *s, struct hfb_server_client client, json_t *json)
 {
 	if (client.slot < HFB_SERVER_CLIENTS_MAX) {
 		hfb_server_answer(s->server, client, json);
@@ -99,35 +51,11 @@ send_answer(struct hfb_service *s, struct hfb_server_client client, json_t *json
 	hfb_http_answer(s->http, client, json);
 }
 
-static void
-answer(struct waiter *w, json_t *json)
-{
-	w->wait = WAIT_NONE;
-	send_answer(w->service, w->client, json);
-}
-
-static void
-refuse(struct waiter *w, const struct hfb_err *err)
-{
-	answer(w, hfb_answer_error(err));
-}
-
-static void
-refuse_away(struct waiter *w)
-{
-	struct hfb_err err;
-
-	hfb_err_set(&err, -ENOTCONN,
-		    "hfbusd does not run on %s; start both with: hfbus up --data %s",
-		    w->service->data_dir, w->service->data_dir);
-	refuse(w, &err);
-}
-
 /* The store --------------------------------------------------------------- */
 
-static int
-store_put(struct hfb_service *s, const struct hfb_ipc_topic *topic, uint64_t expected_revision,
-	  struct hfb_err *err)
+int
+hfb_service_store_put(struct hfb_service *s, const struct hfb_ipc_topic *topic,
+		      uint64_t expected_revision, struct hfb_err *err)
 {
 	char key[sizeof(KEY_PREFIX) + sizeof(topic->name)];
 	struct hfb_ipc_topic back;
@@ -147,8 +75,9 @@ store_put(struct hfb_service *s, const struct hfb_ipc_topic *topic, uint64_t exp
 	return r;
 }
 
-static int
-store_remove(struct hfb_service *s, const char *name, uint64_t revision, struct hfb_err *err)
+int
+hfb_service_store_remove(struct hfb_service *s, const char *name, uint64_t revision,
+			 struct hfb_err *err)
 {
 	char key[sizeof(KEY_PREFIX) + 256];
 
@@ -170,253 +99,10 @@ store_changed(void *arg, const struct hfb_kv_item *item)
 		return;
 	}
 	if (hfb_topic_record_parse(item->value, &topic, &err) < 0)
-		note("control.db: %s is left alone, it cannot be read: %s", item->key, err.text);
+		hfb_service_note("control.db: %s is left alone, it cannot be read: %s", item->key,
+				 err.text);
 	else if (hfb_reconcile_ours(s->reconcile, &topic, item->revision) < 0)
-		note("out of memory for topic %s", topic.name);
-}
-
-/* Requests ---------------------------------------------------------------- */
-
-static void
-describe_done(void *arg, int error, const char *sentence, const void *body, uint32_t bytes)
-{
-	struct waiter *w = arg;
-	const struct hfb_reconcile_entry *e;
-
-	if (w->wait != WAIT_TOPIC)
-		return;
-	e = hfb_reconcile_find(w->service->reconcile, w->request.topic.name);
-	if (e == NULL || !e->has_ours || hfb_topic_record_deleted(&e->ours)) {
-		struct hfb_err err;
-
-		hfb_err_set(&err, -ENOENT, "topic %s does not exist", w->request.topic.name);
-		refuse(w, &err);
-		return;
-	}
-	(void)sentence;
-	answer(w, hfb_answer_describe(e, w->service->broker, w->service->rates,
-				      error == 0 ? body : NULL, bytes));
-}
-
-static void
-describe(struct waiter *w)
-{
-	struct hfb_ipc_topic_get get = { .first_partition = w->request.first };
-	int r;
-
-	strcpy(get.name, w->request.topic.name);
-	w->wait = WAIT_TOPIC;
-	r = hfb_broker_call(w->service->broker, HFB_IPC_TOPIC_GET, &get, sizeof(get), describe_done,
-			    w);
-	if (r < 0)
-		describe_done(w, r, "", NULL, 0);
-}
-
-static void
-create(struct waiter *w, const struct hfb_reconcile_entry *e)
-{
-	struct hfb_service *s = w->service;
-	struct hfb_ipc_topic topic = w->request.topic;
-	struct hfb_err err;
-	struct timespec now;
-
-	if (e != NULL && e->has_ours && !hfb_topic_record_deleted(&e->ours)) {
-		hfb_err_set(&err, -EEXIST, "topic %s exists already", topic.name);
-		refuse(w, &err);
-		return;
-	}
-	clock_gettime(CLOCK_REALTIME, &now);
-	hfb_uuid_random(&topic.uuid);
-	topic.created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	topic.version = 1;
-	topic.flags = 0;
-	w->had_former = e != NULL && e->has_ours;
-	if (w->had_former) {
-		w->former = e->ours; /* a tombstone */
-		topic.version = e->ours.version + 1;
-	}
-	w->wanted = topic;
-	w->wait = WAIT_PUT;
-	if (store_put(s, &topic, w->had_former ? e->revision : 0, &err) < 0)
-		refuse(w, &err);
-}
-
-static void delete (struct waiter *w, const struct hfb_reconcile_entry *e)
-{
-	struct hfb_ipc_topic topic;
-	struct hfb_err err;
-
-	if (e == NULL || !e->has_ours || hfb_topic_record_deleted(&e->ours)) {
-		hfb_err_set(&err, -ENOENT, "topic %s does not exist", w->request.topic.name);
-		refuse(w, &err);
-		return;
-	}
-	topic = e->ours;
-	w->had_former = true;
-	w->former = topic;
-	topic.version++;
-	topic.flags |= HFB_TOPIC_DELETED;
-	w->wanted = topic;
-	w->wait = WAIT_PUT;
-	if (store_put(w->service, &topic, e->revision, &err) < 0)
-		refuse(w, &err);
-}
-
-/* The same compare-and-set as a delete: ours first, then hfbusd's. */
-static void
-alter(struct waiter *w, const struct hfb_reconcile_entry *e)
-{
-	struct hfb_ipc_topic topic;
-	struct hfb_err err;
-	int r;
-
-	if (e == NULL || !e->has_ours || hfb_topic_record_deleted(&e->ours)) {
-		hfb_err_set(&err, -ENOENT, "topic %s does not exist", w->request.topic.name);
-		refuse(w, &err);
-		return;
-	}
-	topic = e->ours;
-	w->had_former = true;
-	w->former = topic;
-	r = hfb_request_alter(&w->request, &topic, &err);
-	if (r == 0)
-		r = hfb_topic_record_check(&topic, &err);
-	if (r < 0) {
-		refuse(w, &err);
-		return;
-	}
-	if (hfb_topic_record_equal(&topic, &e->ours)) {
-		answer(w, hfb_answer_topic(&e->ours)); /* it is so already */
-		return;
-	}
-	topic.version++;
-	w->wanted = topic;
-	w->wait = WAIT_PUT;
-	if (store_put(w->service, &topic, e->revision, &err) < 0)
-		refuse(w, &err);
-}
-
-static void trim_ask(struct waiter *w);
-
-static void
-trim_again(uv_timer_t *timer)
-{
-	struct hfb_service *s = timer->data;
-
-	for (uint32_t i = 0; i < ASKERS_MAX; i++)
-		if (s->waiters[i].wait == WAIT_TRIM_AGAIN)
-			trim_ask(&s->waiters[i]);
-}
-
-static void
-trim_done(void *arg, int error, const char *sentence, const void *body, uint32_t bytes)
-{
-	const struct hfb_ipc_trim_answer *found = body;
-	struct waiter *w = arg;
-	struct hfb_err err;
-
-	if (w->wait != WAIT_TRIM)
-		return;
-	if (error == 0 && bytes < sizeof(*found))
-		error = -EPROTO, sentence = "hfbusd's answer to a trim is too short";
-	if (error == 0 && found->done == 0 && ++w->tries < TRIM_TRIES) {
-		w->wait = WAIT_TRIM_AGAIN;
-		if (!uv_is_active((uv_handle_t *)&w->service->trim_again))
-			uv_timer_start(&w->service->trim_again, trim_again, TRIM_AGAIN_MS, 0);
-		return;
-	}
-	if (error == 0 && found->done == 0)
-		error = -EINPROGRESS, sentence = "the start is being moved; it takes long because "
-						 "the disk is slow or full";
-	if (error != 0) {
-		hfb_err_set(&err, error, "%s", sentence);
-		refuse(w, &err);
-		return;
-	}
-	answer(w, hfb_answer_trim(w->request.topic.name, w->request.first, found));
-}
-
-static void
-trim_ask(struct waiter *w)
-{
-	struct hfb_ipc_trim ask = { .partition = w->request.first, .before = w->request.before };
-	int r;
-
-	strcpy(ask.name, w->request.topic.name);
-	w->wait = WAIT_TRIM;
-	r = hfb_broker_call(w->service->broker, HFB_IPC_TRIM, &ask, sizeof(ask), trim_done, w);
-	if (r < 0)
-		trim_done(w, r, "hfbusd is busy or gone, ask again", NULL, 0);
-}
-
-/* Act on a request, with hfbusd's topics as fresh as they get. */
-static void
-act(struct waiter *w)
-{
-	struct hfb_service *s = w->service;
-	const struct hfb_reconcile_entry *e = NULL;
-
-	w->wait = WAIT_NONE;
-	if (w->request.op >= HFB_REQUEST_TOPIC_CREATE && w->request.op != HFB_REQUEST_TOPIC_LIST &&
-	    w->request.op != HFB_REQUEST_TOPIC_DESCRIBE) {
-		if (hfb_topic_record_internal(w->request.topic.name)) {
-			struct hfb_err err;
-
-			hfb_err_set(&err, -EPERM,
-				    "names that begin with " HFB_TOPIC_INTERNAL_PREFIX
-				    " are the bus's own");
-			refuse(w, &err);
-			return;
-		}
-		if (!hfb_broker_is_up(s->broker)) {
-			refuse_away(w);
-			return;
-		}
-		e = hfb_reconcile_find(s->reconcile, w->request.topic.name);
-	}
-	switch (w->request.op) {
-	case HFB_REQUEST_STATUS:
-		answer(w, hfb_answer_status(s->reconcile, s->broker, s->data_dir, s->unknown_logs,
-					    hfb_service_http_address(s)));
-		break;
-	case HFB_REQUEST_TOPIC_LIST:
-		answer(w, hfb_answer_list(s->reconcile, s->broker, w->request.after,
-					  w->request.internal));
-		break;
-	case HFB_REQUEST_TOPIC_DESCRIBE:
-		describe(w);
-		break;
-	case HFB_REQUEST_TOPIC_CREATE:
-		create(w, e);
-		break;
-	case HFB_REQUEST_TOPIC_DELETE:
-		delete (w, e);
-		break;
-	case HFB_REQUEST_TOPIC_ALTER:
-		alter(w, e);
-		break;
-	case HFB_REQUEST_TOPIC_TRIM:
-		w->tries = 0;
-		trim_ask(w);
-		break;
-	}
-}
-
-/* Feeds make topics in hfbusd: what is asked about all topics, or about one we do
- * not know, is answered after a look there. Not before a create: hfbusd refuses it if the
- * name is taken, and to look at all topics for each would make many cost their square. */
-static bool
-needs_look(const struct hfb_service *s, const struct hfb_request *request)
-{
-	if (!hfb_broker_is_up(s->broker))
-		return false;
-	if (request->op == HFB_REQUEST_STATUS)
-		return false;
-	if (request->op == HFB_REQUEST_TOPIC_CREATE && hfb_reconcile_passes(s->reconcile) > 0)
-		return false;
-	if (request->op == HFB_REQUEST_TOPIC_LIST)
-		return request->after[0] == '\0';
-	return hfb_reconcile_find(s->reconcile, request->topic.name) == NULL;
+		hfb_service_note("out of memory for topic %s", topic.name);
 }
 
 /* Groups ------------------------------------------------------------------ */
@@ -431,7 +117,7 @@ group_answered(void *arg, json_t *json)
 {
 	struct group_waiter *w = arg;
 
-	send_answer(w->service, w->client, json);
+	hfb_service_answer(w->service, w->client, json);
 	free(w);
 }
 
@@ -450,7 +136,7 @@ group_requested(struct hfb_service *s, struct hfb_server_client client, const ch
 	}
 	w = malloc(sizeof(*w));
 	if (w == NULL) {
-		send_answer(s, client, NULL);
+		hfb_service_answer(s, client, NULL);
 	} else {
 		*w = (struct group_waiter){ s, client };
 		hfb_groups_request(s->groups, json, group_answered, w);
@@ -485,15 +171,15 @@ internal_topics(struct hfb_service *s)
 	clock_gettime(CLOCK_REALTIME, &now);
 	hfb_uuid_random(&topic.uuid);
 	topic.created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	if (store_put(s, &topic, e != NULL ? e->revision : 0, &err) < 0)
-		note("topic " HFB_OFFSETS_TOPIC " cannot be made: %s", err.text);
+	if (hfb_service_store_put(s, &topic, e != NULL ? e->revision : 0, &err) < 0)
+		hfb_service_note("topic " HFB_OFFSETS_TOPIC " cannot be made: %s", err.text);
 }
 
 static void
 requested(void *arg, struct hfb_server_client client, const char *bytes, size_t size)
 {
 	struct hfb_service *s = arg;
-	struct waiter *w = &s->waiters[client.slot];
+	struct hfb_waiter *w = &s->waiters[client.slot];
 	struct hfb_err err;
 
 	if (group_requested(s, client, bytes, size))
@@ -501,17 +187,17 @@ requested(void *arg, struct hfb_server_client client, const char *bytes, size_t 
 	/* The former client of the slot may have left while its answer was awaited. */
 	if (w->wait != WAIT_NONE && w->wait != WAIT_PASS) {
 		hfb_err_set(&err, -EAGAIN, "hfbus-control is busy, ask again");
-		send_answer(s, client, hfb_answer_error(&err));
+		hfb_service_answer(s, client, hfb_answer_error(&err));
 		return;
 	}
 	w->service = s;
 	w->client = client;
 	w->wait = WAIT_NONE;
 	if (hfb_request_parse(bytes, size, &w->request, &err) < 0) {
-		refuse(w, &err);
+		hfb_service_refuse(w, &err);
 		return;
 	}
-	if (needs_look(s, &w->request)) {
+	if (hfb_service_needs_look(s, &w->request)) {
 		w->wait = WAIT_PASS;
 		w->passes = hfb_reconcile_passes(s->reconcile);
 		/* A listing under way may have passed the name already: wait for a whole one. */
@@ -519,7 +205,7 @@ requested(void *arg, struct hfb_server_client client, const char *bytes, size_t 
 			w->passes++;
 		hfb_reconcile_refresh(s->reconcile);
 	} else {
-		act(w);
+		hfb_service_act(w);
 	}
 	step(s);
 }
@@ -577,85 +263,6 @@ hfb_service_http_address(const struct hfb_service *s)
 	return s->http != NULL ? hfb_http_address(s->http) : NULL;
 }
 
-/* hfbusd refused what the store says already: the store gets its former value back. */
-static void
-undo(struct waiter *w, const struct hfb_reconcile_entry *e)
-{
-	struct hfb_service *s = w->service;
-	uint64_t revision = e->revision;
-	struct hfb_err err, why;
-	int r;
-
-	hfb_err_set(&why, e->refused, "%s", e->refusal);
-	if (w->had_former)
-		r = store_put(s, &w->former, revision, &err);
-	else
-		r = store_remove(s, w->wanted.name, revision, &err);
-	if (r < 0)
-		note("control.db keeps %s, which hfbusd refused: %s", w->wanted.name, err.text);
-	refuse(w, &why);
-}
-
-/* Has hfbusd taken, or refused, what this one wrote? */
-static void
-check_put(struct waiter *w)
-{
-	const struct hfb_reconcile_entry *e =
-		hfb_reconcile_find(w->service->reconcile, w->wanted.name);
-	struct hfb_err err;
-
-	if (e == NULL || !e->has_ours || !hfb_uuid_equal(&e->ours.uuid, &w->wanted.uuid) ||
-	    e->ours.version != w->wanted.version) {
-		hfb_err_set(&err, w->request.op == HFB_REQUEST_TOPIC_CREATE ? -EEXIST : -ESTALE,
-			    w->request.op == HFB_REQUEST_TOPIC_CREATE
-				    ? "topic %s exists already"
-				    : "topic %s was changed by another one meanwhile",
-			    w->wanted.name);
-		refuse(w, &err);
-	} else if (e->refused != 0) {
-		undo(w, e);
-	} else if (e->has_theirs && e->theirs.version == w->wanted.version &&
-		   hfb_uuid_equal(&e->theirs.uuid, &w->wanted.uuid)) {
-		answer(w, hfb_answer_topic(&e->ours));
-	} else if (!hfb_broker_is_up(w->service->broker)) {
-		hfb_err_set(&err, -EINPROGRESS,
-			    "hfbusd went away before it answered; the change of "
-			    "%s is kept and reaches it when it is back",
-			    w->wanted.name);
-		refuse(w, &err);
-	}
-}
-
-/* Answer those who can be. True: there may be more to do now. */
-static bool
-check_waiters(struct hfb_service *s)
-{
-	bool up = hfb_broker_is_up(s->broker), more = false;
-
-	for (uint32_t i = 0; i < ASKERS_MAX; i++) {
-		struct waiter *w = &s->waiters[i];
-
-		if (w->wait != WAIT_PUT)
-			continue;
-		check_put(w);
-		more |= w->wait == WAIT_NONE;
-	}
-	for (uint32_t i = 0; i < ASKERS_MAX; i++) {
-		struct waiter *w = &s->waiters[i];
-
-		if (w->wait != WAIT_PASS)
-			continue;
-		if (!up || hfb_reconcile_passes(s->reconcile) > w->passes) {
-			act(w);
-			more = true;
-		} else if (hfb_reconcile_state(s->reconcile) == HFB_RECONCILE_SETTLED) {
-			hfb_reconcile_refresh(s->reconcile);
-			more = true;
-		}
-	}
-	return more;
-}
-
 /* Reconciling --------------------------------------------------------------- */
 
 static void
@@ -673,8 +280,8 @@ listed(void *arg, int error, const char *sentence, const void *body, uint32_t by
 		r = hfb_reconcile_page(s->reconcile, topics, list->count, list->more != 0);
 	if (r < 0) {
 		if (r != -ENOTCONN)
-			note("hfbusd's topics cannot be read, trying again: %s %s", strerror(-r),
-			     sentence);
+			hfb_service_note("hfbusd's topics cannot be read, trying again: %s %s",
+					 strerror(-r), sentence);
 		hfb_reconcile_down(s->reconcile); /* the timer starts it anew */
 	}
 	step(s);
@@ -692,7 +299,7 @@ put_done(void *arg, int error, const char *sentence, const void *body, uint32_t 
 		hfb_reconcile_put_done(s->reconcile, error, sentence);
 	if (error != 0 && error != -ENOTCONN && error != -ESTALE && error != -EEXIST &&
 	    error != -ENOENT)
-		note("hfbusd refused a topic: %s", sentence);
+		hfb_service_note("hfbusd refused a topic: %s", sentence);
 	step(s);
 }
 
@@ -713,10 +320,10 @@ perform(struct hfb_service *s, const struct hfb_reconcile_action *action)
 		return hfb_broker_call(s->broker, HFB_IPC_TOPIC_PUT, &action->topic,
 				       sizeof(action->topic), put_done, s);
 	case HFB_RECONCILE_ADOPT:
-		r = store_put(s, &action->topic, action->revision, &err);
+		r = hfb_service_store_put(s, &action->topic, action->revision, &err);
 		if (r < 0) {
-			note("topic %s of hfbusd is not taken over: %s", action->topic.name,
-			     err.text);
+			hfb_service_note("topic %s of hfbusd is not taken over: %s",
+					 action->topic.name, err.text);
 			hfb_reconcile_adopt_failed(s->reconcile, r, err.text);
 		}
 		break;
@@ -737,7 +344,7 @@ step(struct hfb_service *s)
 			if (perform(s, &action) < 0)
 				hfb_reconcile_down(s->reconcile); /* the timer tries again */
 		internal_topics(s);
-	} while (check_waiters(s));
+	} while (hfb_service_check_waiters(s));
 	if (s->topics_changed) {
 		s->topics_changed = false;
 		hfb_groups_topics_changed(s->groups);
@@ -754,8 +361,8 @@ node_done(void *arg, int error, const char *sentence, const void *body, uint32_t
 	if (error != 0 || bytes < sizeof(*node))
 		return;
 	if (node->unknown_logs_count > s->unknown_logs)
-		note("%s/topics holds logs of no known topic: %u; they are kept", s->data_dir,
-		     node->unknown_logs_count);
+		hfb_service_note("%s/topics holds logs of no known topic: %u; they are kept",
+				 s->data_dir, node->unknown_logs_count);
 	s->unknown_logs = node->unknown_logs_count;
 }
 
@@ -764,7 +371,7 @@ broker_up(void *arg)
 {
 	struct hfb_service *s = arg;
 
-	note("connected to hfbusd (pid %u)", hfb_broker_welcome(s->broker)->pid);
+	hfb_service_note("connected to hfbusd (pid %u)", hfb_broker_welcome(s->broker)->pid);
 	hfb_reconcile_up(s->reconcile);
 	hfb_groups_broker_changed(s->groups, true);
 	(void)hfb_broker_call(s->broker, HFB_IPC_NODE, NULL, 0, node_done, s);
@@ -776,7 +383,7 @@ broker_down(void *arg, const char *why)
 {
 	struct hfb_service *s = arg;
 
-	note("%s; its topics are changed again when it is back", why);
+	hfb_service_note("%s; its topics are changed again when it is back", why);
 	hfb_rates_reset(s->rates);
 	hfb_reconcile_down(s->reconcile);
 	hfb_groups_broker_changed(s->groups, false);
@@ -845,7 +452,7 @@ open_store(struct hfb_service *s, struct hfb_err *err)
 static void
 groups_note(const char *sentence)
 {
-	note("%s", sentence);
+	hfb_service_note("%s", sentence);
 }
 
 int
