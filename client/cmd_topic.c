@@ -236,17 +236,36 @@ finish(json_t *answer, const struct hfb_err *err)
 	return fflush(stdout) == 0 ? HFB_EXIT_OK : HFB_EXIT_FAILED;
 }
 
+/* To ask @op of the topic @name with the members of @more (borrowed, or NULL). NULL = @err. */
+static json_t *
+request_about(const char *op, const char *name, json_t *more, struct hfb_err *err)
+{
+	json_t *request = more != NULL ? json_copy(more) : json_object();
+
+	json_object_set_new(request, "op", json_string(op));
+	/* jansson takes UTF-8 only */
+	if (json_object_set_new(request, "name", json_string(name)) == 0)
+		return request;
+	json_decref(request);
+	hfb_err_set(err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
+	return NULL;
+}
+
+static json_t *
+ask_about(struct hfb_control_link *link, const char *op, const char *name, json_t *more,
+	  struct hfb_err *err)
+{
+	json_t *request = request_about(op, name, more, err);
+
+	return request != NULL ? hfb_cli_control_ask(link, request, err) : NULL;
+}
+
 static int
 create(struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
-	json_t *request = json_copy(o->settings);
 	struct hfb_err err = { 0 };
-	json_t *answer;
+	json_t *answer = ask_about(link, "topic.create", name, o->settings, &err);
 
-	json_object_set_new(request, "op", json_string("topic.create"));
-	if (json_object_set_new(request, "name", json_string(name)) < 0)
-		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
-	answer = err.code == 0 ? hfb_cli_control_ask(link, request, &err) : NULL;
 	if (answer != NULL && o->json)
 		hfb_cli_json_print(answer);
 	else if (answer != NULL)
@@ -257,8 +276,7 @@ create(struct hfb_control_link *link, const char *name, const struct topic_optio
 static int delete (struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
 	struct hfb_err err = { 0 };
-	json_t *answer = hfb_cli_control_ask(
-		link, json_pack("{s:s, s:s}", "op", "topic.delete", "name", name), &err);
+	json_t *answer = ask_about(link, "topic.delete", name, NULL, &err);
 
 	if (answer != NULL && o->json)
 		hfb_cli_json_print(answer);
@@ -271,23 +289,18 @@ static int delete (struct hfb_control_link *link, const char *name, const struct
 static int
 alter(struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
-	json_t *request = json_copy(o->settings), *answer;
 	struct hfb_err err = { 0 };
+	json_t *answer;
 	uint64_t more;
 
 	if (o->count != NULL) {
 		if (hfb_number_parse(o->count, &more) < 0 || more < 1 ||
-		    more > HFB_TOPIC_PARTITIONS_MAX) {
-			json_decref(request);
+		    more > HFB_TOPIC_PARTITIONS_MAX)
 			return hfb_cli_usage(COMMAND, "add-partitions: '%s' is not 1 to %u",
 					     o->count, HFB_TOPIC_PARTITIONS_MAX);
-		}
-		json_object_set_new(request, "add_partitions", json_integer((json_int_t)more));
+		json_object_set_new(o->settings, "add_partitions", json_integer((json_int_t)more));
 	}
-	json_object_set_new(request, "op", json_string("topic.alter"));
-	if (json_object_set_new(request, "name", json_string(name)) < 0)
-		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
-	answer = err.code == 0 ? hfb_cli_control_ask(link, request, &err) : NULL;
+	answer = ask_about(link, "topic.alter", name, o->settings, &err);
 	if (answer != NULL && o->json)
 		hfb_cli_json_print(answer);
 	else if (answer != NULL && o->count != NULL)
@@ -301,13 +314,9 @@ alter(struct hfb_control_link *link, const char *name, const struct topic_option
 static int
 trim(struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
-	json_t *request = json_copy(o->trim), *answer;
 	struct hfb_err err = { 0 };
+	json_t *answer = ask_about(link, "topic.trim", name, o->trim, &err);
 
-	json_object_set_new(request, "op", json_string("topic.trim"));
-	if (json_object_set_new(request, "name", json_string(name)) < 0)
-		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
-	answer = err.code == 0 ? hfb_cli_control_ask(link, request, &err) : NULL;
 	if (answer != NULL && o->json)
 		hfb_cli_json_print(answer);
 	else if (answer != NULL)
@@ -336,13 +345,11 @@ static int
 describe(struct hfb_control_link *link, const char *name, const struct topic_options *o)
 {
 	struct hfb_err err = { 0 };
-	json_t *request = json_pack("{s:s, s:s}", "op", "topic.describe", "name", name);
+	json_t *request = request_about("topic.describe", name, NULL, &err);
 	json_t *answer = request != NULL
 				 ? hfb_cli_control_all(link, request, "partitions", "first", &err)
 				 : NULL;
 
-	if (request == NULL)
-		hfb_err_set(&err, -EINVAL, "a topic's name is made of A-Z a-z 0-9 . _ and -");
 	if (answer != NULL && o->json)
 		hfb_cli_json_print(answer);
 	else if (answer != NULL)

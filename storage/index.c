@@ -46,25 +46,43 @@ hfb_index_init(void *memory, uint64_t base_position, uint64_t capacity_bytes)
 	return index;
 }
 
-bool
-hfb_index_by_offset(const struct hfb_index *index, uint64_t offset,
-		    struct hfb_index_entry *ret_entry)
+/* How many entries have at most @most in the field at @field. */
+static uint32_t
+count_up_to(const struct hfb_index *index, size_t field, uint64_t most, uint32_t count)
 {
-	/* pairs with the release in hfb_index_add */
-	uint32_t low = 0, high = __atomic_load_n(&index->count, __ATOMIC_ACQUIRE);
+	uint32_t low = 0, high = count;
 
-	/* entries below low are <= offset, those from high on are beyond it */
+	/* entries below low are <= most, those from high on are beyond it */
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
+		uint64_t value;
 
-		if (index->entries[middle].offset <= offset)
+		memcpy(&value, (const uint8_t *)&index->entries[middle] + field, sizeof(value));
+		if (value <= most)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	if (low == 0)
+	return low;
+}
+
+static uint32_t
+count_published(const struct hfb_index *index)
+{
+	/* pairs with the release in hfb_index_add */
+	return __atomic_load_n(&index->count, __ATOMIC_ACQUIRE);
+}
+
+bool
+hfb_index_by_offset(const struct hfb_index *index, uint64_t offset,
+		    struct hfb_index_entry *ret_entry)
+{
+	uint32_t n = count_up_to(index, offsetof(struct hfb_index_entry, offset), offset,
+				 count_published(index));
+
+	if (n == 0)
 		return false;
-	*ret_entry = index->entries[low - 1];
+	*ret_entry = index->entries[n - 1];
 	return true;
 }
 
@@ -72,20 +90,15 @@ bool
 hfb_index_by_time(const struct hfb_index *index, uint64_t timestamp_ns,
 		  struct hfb_index_entry *ret_entry)
 {
-	/* pairs with the release in hfb_index_add */
-	uint32_t low = 0, high = __atomic_load_n(&index->count, __ATOMIC_ACQUIRE);
+	uint32_t count = count_published(index), n = 0;
 
-	if (high == 0)
+	if (count == 0)
 		return false;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (index->entries[middle].timestamp_ns < timestamp_ns)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	*ret_entry = index->entries[low == 0 ? 0 : low - 1];
+	/* the last one before that time: batches between it and the next may be of that time */
+	if (timestamp_ns > 0)
+		n = count_up_to(index, offsetof(struct hfb_index_entry, timestamp_ns),
+				timestamp_ns - 1, count);
+	*ret_entry = index->entries[n == 0 ? 0 : n - 1];
 	return true;
 }
 
@@ -93,20 +106,12 @@ bool
 hfb_index_by_position(const struct hfb_index *index, uint64_t position,
 		      struct hfb_index_entry *ret_entry)
 {
-	/* pairs with the release in hfb_index_add */
-	uint32_t low = 0, high = __atomic_load_n(&index->count, __ATOMIC_ACQUIRE);
+	uint32_t n = count_up_to(index, offsetof(struct hfb_index_entry, position), position,
+				 count_published(index));
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (index->entries[middle].position <= position)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == 0)
+	if (n == 0)
 		return false;
-	*ret_entry = index->entries[low - 1];
+	*ret_entry = index->entries[n - 1];
 	return true;
 }
 
