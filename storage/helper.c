@@ -219,6 +219,9 @@ help(struct hfb_store *store)
 		}
 		done += n;
 		now_ns = hfb_env_now_ns(store->env);
+		/* what is done by the clock is done, also while a busy log is here again and again
+		 */
+		done += rounds(store, now_ns);
 	}
 	done += hfb_compactor_serve(store->compactor);
 	return done + rounds(store, now_ns);

@@ -147,6 +147,15 @@ hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns)
 			hfb_helper_mail(log);
 			return;
 		}
+		/*
+		 * What was asked meanwhile has its turn: a log at the disk's speed wants the next
+		 * segment before one is made, and sealing, retention and checkpoints would wait
+		 * for its end. Asked for something, it is in the ring to us, and comes back.
+		 */
+		if (__atomic_load_n(&log->asks, __ATOMIC_RELAXED) != 0) {
+			__atomic_fetch_or(&log->asks, HFB_ASK_SEGMENT, __ATOMIC_ACQ_REL);
+			return;
+		}
 	}
 }
 
