@@ -557,7 +557,17 @@ log_note(void *arg, const char *sentence)
 	((struct hfb_groups *)arg)->env.note(sentence);
 }
 
-static const struct hfb_offset_log_events log_events = { loaded, ready, written, log_note };
+static void
+log_fenced(void *arg)
+{
+	struct hfb_groups *g = arg;
+
+	g->env.fenced(g->env.arg);
+}
+
+static const struct hfb_offset_log_events log_events = {
+	.loaded = loaded, .ready = ready, .written = written, .fenced = log_fenced, .note = log_note
+};
 
 /* Time and the world --------------------------------------------------------------- */
 

@@ -40,6 +40,8 @@ struct hfb_groups_env {
 	struct hfb_broker *broker;
 	const struct hfb_reconcile *reconcile;
 	void (*note)(const char *sentence); /* on standard error, say */
+	void (*fenced)(void *arg);	    /* another hfbus-control commits now: end */
+	void *arg;			    /* of fenced */
 };
 
 int hfb_groups_create(const struct hfb_groups_env *env, struct hfb_groups **ret_groups,

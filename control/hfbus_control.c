@@ -43,7 +43,7 @@ struct program {
 	uv_loop_t loop;
 	uv_signal_t term, interrupt;
 	struct hfb_service *service;
-	bool stopping;
+	bool stopping, fenced;
 };
 
 static void
@@ -63,6 +63,15 @@ signalled(uv_signal_t *signal, int number)
 {
 	(void)number;
 	stop(signal->data);
+}
+
+static void
+fenced(void *arg)
+{
+	struct program *p = arg;
+
+	p->fenced = true;
+	stop(p);
 }
 
 /* Only what was asked for is worth to fail for: topics work without it. */
@@ -96,7 +105,7 @@ serve(const struct hfb_control_config *config)
 	p.term.data = p.interrupt.data = &p;
 	uv_signal_start(&p.term, signalled, SIGTERM);
 	uv_signal_start(&p.interrupt, signalled, SIGINT);
-	r = hfb_service_create(&p.loop, config->data_dir, &p.service, &err);
+	r = hfb_service_create(&p.loop, config->data_dir, fenced, &p, &p.service, &err);
 	if (r < 0)
 		fprintf(stderr, "hfbus-control: %s\n", err.text);
 	else
@@ -113,7 +122,7 @@ serve(const struct hfb_control_config *config)
 	uv_run(&p.loop, UV_RUN_DEFAULT);
 	hfb_service_free(p.service);
 	uv_loop_close(&p.loop);
-	return r < 0 ? 1 : 0;
+	return r < 0 || p.fenced ? 1 : 0;
 }
 
 int

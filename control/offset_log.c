@@ -39,11 +39,11 @@ struct hfb_offset_log {
 	bool stop;
 	struct hfb_offset_batch *todo, *done;
 	struct read_record *read, **read_end;
-	bool read_all;
+	bool read_all, fenced;
 	char sentence[HFB_ERR_TEXT_MAX]; /* "" = none new */
 	struct hfb_offset_log_stats stats;
 	/* the loop's */
-	bool told_ready, closing;
+	bool told_ready, told_fenced, closing;
 	/* the thread's */
 	struct hfb_bus *bus;
 	struct hfb_pub *pub;
@@ -172,36 +172,56 @@ sub_at(struct hfb_offset_log *log, uint64_t offset, struct hfb_sub **ret_sub, st
 	return hfb_sub_open(log->bus, &config, ret_sub, err);
 }
 
-/* Who wrote last, and where the last snapshot is. Not readable: from the beginning. */
+/* What the records of [@from, @end) say of their writers. Returns how many there are, or an error.
+ */
 static int
-look_at_end(struct hfb_offset_log *log, struct hfb_err *err)
+look(struct hfb_offset_log *log, uint64_t from, uint64_t end, struct hfb_err *err)
 {
 	const struct hfb_item *item;
 	struct hfb_offset_record record;
 	struct hfb_sub *sub;
-	uint64_t end = 0;
-	int r = end_offset(log, &end, err);
+	int r = sub_at(log, from, &sub, err), records = 0;
 
-	if (r < 0 || end == 0)
-		return r;
-	r = sub_at(log, end - 1, &sub, err);
 	if (r < 0)
 		return r == -ERANGE ? -EAGAIN : r; /* the offset was a hint of more to come */
-	while ((r = hfb_sub_next(sub, 1000, &item, err)) > 0) {
-		if (item->kind != HFB_ITEM_EVENT)
+	while ((r = hfb_sub_next(sub, POLL_MS, &item, err)) >= 0 && !stopping(log)) {
+		if (r == 0 && hfb_sub_at_end(sub))
+			break;
+		if (r == 0 || item->kind != HFB_ITEM_EVENT)
 			continue;
 		if (hfb_offset_record_decode(item->event.value, item->event.value_size, &record) ==
 		    0) {
 			if (record.head.writer_epoch > log->epoch)
 				log->epoch = record.head.writer_epoch;
 			log->snapshot_offset = record.head.snapshot_offset;
-		} else {
-			tell(log, "the last event of " HFB_OFFSETS_TOPIC " is none of ours; "
-				  "committed offsets are read from its beginning");
+			records++;
 		}
-		break;
+		if (item->offset + 1 >= end)
+			break;
 	}
 	hfb_sub_close(sub);
+	return r < 0 ? r : stopping(log) ? -ECANCELED : records;
+}
+
+/*
+ * Who wrote last, and where the last snapshot is. The last event says it; if that is
+ * damaged or not ours, those before it: with an epoch guessed too low we would be
+ * refused as one who was fenced.
+ */
+static int
+look_at_end(struct hfb_offset_log *log, struct hfb_err *err)
+{
+	uint64_t end = 0;
+	int r = end_offset(log, &end, err);
+
+	if (r < 0 || end == 0)
+		return r;
+	r = look(log, end - 1, end, err);
+	if (r == 0) {
+		tell(log, "the end of " HFB_OFFSETS_TOPIC " is damaged or none of ours; all of it "
+			  "is read");
+		r = look(log, 0, end, err);
+	}
 	return r < 0 ? r : 0;
 }
 
@@ -344,7 +364,13 @@ load(struct hfb_offset_log *log, uint64_t nonce, struct hfb_err *err)
 		}
 		found = hfb_offset_record_nonce(&record) == nonce &&
 			record.head.writer_epoch == log->epoch;
-		if (!found) {
+		if (!found && record.head.writer_epoch >= log->epoch) {
+			/* It was killed with its fence on the way, and we have looked before that
+			 * came: its epoch is ours, so our fence was acked as a repetition of it and
+			 * is nowhere. */
+			log->epoch = record.head.writer_epoch;
+			r = -EAGAIN;
+		} else if (!found) {
 			int kept = keep_record(log, &item->event);
 
 			if (kept < 0)
@@ -401,6 +427,21 @@ begin(struct hfb_offset_log *log, struct hfb_err *err)
 	return r;
 }
 
+/* False: the end. A refusal before all was read is of a race at the start, and tried again. */
+static bool
+go_on(struct hfb_offset_log *log, int error)
+{
+	bool fenced = log->loaded && error == -ESTALE;
+
+	if (!fenced)
+		return !stopping(log);
+	pthread_mutex_lock(&log->lock);
+	log->fenced = true;
+	pthread_mutex_unlock(&log->lock);
+	uv_async_send(&log->wake);
+	return false;
+}
+
 static int
 write_batch(struct hfb_offset_log *log, struct hfb_offset_batch *batch, struct hfb_err *err)
 {
@@ -429,8 +470,8 @@ write_batch(struct hfb_offset_log *log, struct hfb_offset_batch *batch, struct h
 	return 0;
 }
 
-/* Writes what comes, until something is final for this publisher. */
-static void
+/* Writes what comes, until something is final for this publisher: 0 or what. */
+static int
 serve(struct hfb_offset_log *log)
 {
 	struct hfb_err err;
@@ -450,7 +491,7 @@ serve(struct hfb_offset_log *log)
 		r = write_batch(log, batch, &err);
 		if (r < 0) {
 			tell(log, err.text);
-			return;
+			return r;
 		}
 		pthread_mutex_lock(&log->lock);
 		log->todo = NULL;
@@ -458,6 +499,7 @@ serve(struct hfb_offset_log *log)
 		pthread_mutex_unlock(&log->lock);
 		uv_async_send(&log->wake);
 	}
+	return 0;
 }
 
 static void *
@@ -470,16 +512,16 @@ run(void *arg)
 		.reconnect_ms = UINT32_MAX,
 	};
 	struct hfb_err err;
+	int r = 0;
 
-	while (!stopping(log)) {
-		int r = 0;
-
+	while (go_on(log, r)) {
+		r = 0;
 		if (log->bus == NULL)
 			r = hfb_bus_open(&config, &log->bus, &err);
 		if (r == 0)
 			r = begin(log, &err);
 		if (r == 0)
-			serve(log);
+			r = serve(log);
 		else if (r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN && r != -ECANCELED)
 			tell(log, err.text);
 		if (!stopping(log))
@@ -513,7 +555,7 @@ woken(uv_async_t *handle)
 	struct hfb_offset_batch *done;
 	struct read_record *read = NULL;
 	char sentence[HFB_ERR_TEXT_MAX];
-	bool ready;
+	bool ready, fenced;
 
 	pthread_mutex_lock(&log->lock);
 	done = log->done;
@@ -524,6 +566,7 @@ woken(uv_async_t *handle)
 		log->read = NULL;
 		log->read_end = &log->read;
 	}
+	fenced = log->fenced && !log->told_fenced;
 	memcpy(sentence, log->sentence, sizeof(sentence));
 	log->sentence[0] = '\0';
 	pthread_mutex_unlock(&log->lock);
@@ -537,6 +580,10 @@ woken(uv_async_t *handle)
 		give_records(log, read);
 	if (done != NULL)
 		log->events->written(log->arg, done);
+	if (fenced) {
+		log->told_fenced = true;
+		log->events->fenced(log->arg);
+	}
 }
 
 void

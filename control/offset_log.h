@@ -15,7 +15,8 @@
  *
  * Writing: an ordinary publisher, acked durable, one batch at a time; the next one
  * is collected meanwhile. A batch is kept and tried again until it is durable, also
- * over restarts of hfbusd.
+ * over restarts of hfbusd. Fenced while it writes, that is the end: another
+ * hfbus-control has read the log, and what it commits is not known here.
  *
  * Threads: all functions and callbacks on the event loop's; one thread of its own.
  * Memory:  records are lent to the callback. Batches are taken, and given to written().
@@ -48,6 +49,7 @@ struct hfb_offset_log_events {
 	void (*loaded)(void *arg, const struct hfb_offset_record *record, const char *group);
 	void (*ready)(void *arg);
 	void (*written)(void *arg, struct hfb_offset_batch *batch);
+	void (*fenced)(void *arg); /* another one writes now: what is here is stale for good */
 	void (*note)(void *arg, const char *sentence); /* for people: what is wrong */
 };
 

@@ -455,9 +455,20 @@ groups_note(const char *sentence)
 	hfb_service_note("%s", sentence);
 }
 
+static void
+groups_fenced(void *arg)
+{
+	struct hfb_service *s = arg;
+
+	hfb_service_note("another hfbus-control has taken over the committed offsets of %s: this "
+			 "one ends",
+			 s->data_dir);
+	s->end(s->end_arg);
+}
+
 int
-hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **ret_service,
-		   struct hfb_err *err)
+hfb_service_create(uv_loop_t *loop, const char *data_dir, void (*end)(void *arg), void *arg,
+		   struct hfb_service **ret_service, struct hfb_err *err)
 {
 	struct hfb_service *s = calloc(1, sizeof(*s));
 	int r;
@@ -465,6 +476,8 @@ hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **r
 	if (s == NULL)
 		return hfb_err_set(err, -ENOMEM, "out of memory");
 	s->lock_fd = -1;
+	s->end = end;
+	s->end_arg = arg;
 	snprintf(s->data_dir, sizeof(s->data_dir), "%s", data_dir);
 	uv_timer_init(loop, &s->refresh);
 	s->refresh.data = s;
@@ -494,6 +507,8 @@ hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **r
 			.broker = s->broker,
 			.reconcile = s->reconcile,
 			.note = groups_note,
+			.fenced = groups_fenced,
+			.arg = s,
 		};
 
 		r = hfb_groups_create(&env, &s->groups, err);

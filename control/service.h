@@ -3,7 +3,7 @@
  * service.h - hfbus-control as one object: the store, the link to hfbusd, the
  * reconciling machine between them, and the socket that takes requests.
  *
- *	hfb_service_create(&loop, "DATA", &service, &err);
+ *	hfb_service_create(&loop, "DATA", end, arg, &service, &err);
  *	uv_run(&loop, UV_RUN_DEFAULT);
  *
  * The way of a change: checked, written to the store (synced), put to hfbusd by
@@ -25,13 +25,14 @@
 struct hfb_service;
 
 /**
- * Makes @data_dir the process's working folder.
+ * Makes @data_dir the process's working folder. @end is called when the process must not
+ * go on: another hfbus-control has taken the folder over.
  *
  * Returns 0, or -EBUSY (another hfbus-control has the folder), -ENOENT, -EIO, -EPROTO;
  * *@ret_service is to be closed in any case, unless it is NULL.
  */
-int hfb_service_create(uv_loop_t *loop, const char *data_dir, struct hfb_service **ret_service,
-		       struct hfb_err *err);
+int hfb_service_create(uv_loop_t *loop, const char *data_dir, void (*end)(void *arg), void *arg,
+		       struct hfb_service **ret_service, struct hfb_err *err);
 
 /** Take requests over HTTP too, and serve metrics. Returns as hfb_http_create(). */
 int hfb_service_http_start(struct hfb_service *service, const struct hfb_http_config *config,

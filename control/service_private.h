@@ -49,6 +49,8 @@ struct hfb_service {
 	char data_dir[4096];
 	int lock_fd;
 	bool closing;
+	void (*end)(void *arg);
+	void *end_arg;
 	struct hfb_kv *kv;
 	struct hfb_reconcile *reconcile;
 	struct hfb_broker *broker;
