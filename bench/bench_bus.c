@@ -296,6 +296,9 @@ bench_old_make(struct bench *b, const char *name)
 	old.options.partitions = 1;
 	old.options.ack = HFB_STAGE_DURABLE;
 	old.options.rate = 0;
+	/* none of it may go while it is read: with just what is filled retention takes the
+	 * first segments from under the reader */
+	old.options.retention_bytes = 2 * b->options.file_bytes;
 	old.options.inflight = 65536;
 	old.options.cores_count = 0;
 	r = bench_topic_make(&old);
