@@ -101,6 +101,8 @@ f_allocate(struct hfb_env *env, int fd, uint64_t at, uint64_t size)
 	FAILS();
 	if (fault_env.no_space)
 		return -ENOSPC;
+	if (fault_env.on_allocate != NULL)
+		fault_env.on_allocate(fault_env.arg);
 	return hfb_env_allocate(real(), fd, at, size);
 }
 

@@ -26,6 +26,9 @@ struct fault_env {
 	const char *full_for; /* opening a path with this in it finds the disk full; NULL = none */
 	bool no_space;	      /* allocate and growing fail with -ENOSPC */
 	int open_files;	      /* opened and not closed */
+	/* what happens meanwhile, whenever a file's blocks are allocated; NULL = nothing */
+	void (*on_allocate)(void *arg);
+	void *arg;
 	/* asynchronous completions, from now on */
 	int write_error, flush_error, read_error; /* 0 = as it came */
 	int submit_error;			  /* the queue takes nothing */

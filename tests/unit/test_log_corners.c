@@ -113,6 +113,65 @@ test_a_segment_that_comes_late_hides_no_events(void)
 	rig_close(&rig);
 }
 
+/* A core so fast that another segment is planned before one is made. */
+#define HURRIED_SEGMENTS 40u
+struct hurry {
+	struct rig *rig;
+	uint32_t made;
+};
+
+static void
+hurry(void *arg)
+{
+	struct hurry *h = arg;
+	struct hfb_log *log = h->rig->log;
+	uint32_t planned = log->plan_tail;
+
+	if (++h->made >= HURRIED_SEGMENTS)
+		return;
+	for (int i = 0; i < 100000 && log->plan_tail - planned < 1; i++) {
+		rig_try(h->rig, 60000, false);
+		core_poll(h->rig);
+	}
+}
+
+static void
+test_retention_has_its_turn_while_segments_are_made(void)
+{
+	struct rig_config config = { .env = fault_env_reset(),
+				     .ring_bytes_max = 4 * MIB,
+				     .segment_bytes_max = MIB,
+				     .retention_bytes = 3 * MIB };
+	struct rig rig;
+	struct hurry h = { .rig = &rig };
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "hurry", &config), 0);
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	while (rig.log->ring_mask + 1 < config.ring_bytes_max) {
+		append_alone(&rig, 60000);
+		polls(&rig, 1);
+	}
+	fault_env.on_allocate = hurry;
+	fault_env.arg = &h;
+	append_alone(&rig, 60000);
+	while (rig.log->plan_made == rig.log->plan_tail) {
+		append_alone(&rig, 60000);
+		core_poll(&rig);
+	}
+	/* one round of the helper, in which the log always has more for it to make */
+	hfb_store_help(rig.store);
+	fault_env.on_allocate = NULL;
+	/* it let go what is beyond retention, and made no new files where there were old ones */
+	CU_ASSERT_TRUE(rig.log->retire_to > 0);
+	CU_ASSERT_TRUE(rig.log->start > 0);
+	CU_ASSERT_TRUE(h.made < HURRIED_SEGMENTS);
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_EQUAL(rig_check(&rig) > 0, true);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
 static void
 test_a_checkpoint_knows_all_producers(void)
 {
@@ -561,6 +620,8 @@ main(void)
 		{ "a segment that comes late hides no events",
 		  test_a_segment_that_comes_late_hides_no_events },
 		{ "a checkpoint knows all producers", test_a_checkpoint_knows_all_producers },
+		{ "retention has its turn while segments are made",
+		  test_retention_has_its_turn_while_segments_are_made },
 		{ "a log that fails under a flush lets go",
 		  test_a_log_that_fails_under_a_flush_lets_go },
 		{ "a failed flush is final for what it did not cover too",
