@@ -12,7 +12,8 @@
  *	  | in flight ....... | to send again .. |	send_at < sent: gone back
  *
  * Go-back-N as docs/PROTOCOL.md has it: after a refusal or silence sending goes on from what
- * the bus has `received`.
+ * the bus has `received`. Credit is of the bus's ring; a port between may hold less. Each loss
+ * halves what may be in flight, and each window acked makes it a sixteenth larger.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -42,12 +43,15 @@
 #define KEEP_ALIVE_NS  2000000000ull
 #define GIVE_UP_NS     20000000000ull /* refusals that may pass, like a full disk */
 #define NO_REFUSAL     UINT64_MAX
+#define NO_WINDOW      (UINT64_MAX / 2)
+#define WINDOW_BATCHES 16u /* at least */
 
 struct partition {
 	uint64_t send_at;  /* next sequence on the wire; == sent[] but after going back */
 	uint64_t received; /* the bus has all below */
 	uint64_t credit_events;
-	uint64_t refused_at; /* sequence gone back to already */
+	uint64_t window_events; /* in flight on a way that loses; NO_WINDOW: nothing lost yet */
+	uint64_t refused_at;	/* sequence gone back to already */
 	uint64_t refused_ns, hold_until_ns;
 	uint64_t moved_ns, silence_ns;
 	uint64_t trouble_ns; /* since when it is refused for what may pass */
@@ -190,6 +194,14 @@ batch_count(const struct link_memif *l, uint64_t events)
 	return events < l->link.batch_events ? (uint32_t)events : l->link.batch_events;
 }
 
+/* Up to there it may be on the wire. */
+static inline uint64_t
+wire_end(const struct partition *p)
+{
+	return p->received +
+	       (p->credit_events < p->window_events ? p->credit_events : p->window_events);
+}
+
 static uint32_t
 memif_send(struct bench_link *link, uint32_t partition, uint32_t events)
 {
@@ -201,7 +213,7 @@ memif_send(struct bench_link *link, uint32_t partition, uint32_t events)
 	/* order: what goes again goes first */
 	if (p->send_at != sent)
 		return 0;
-	room = p->received + p->credit_events;
+	room = wire_end(p);
 	if (l->inflight_events > 0 && room > link->acked[partition] + l->inflight_events)
 		room = link->acked[partition] + l->inflight_events;
 	room = room > sent ? room - sent : 0;
@@ -246,8 +258,7 @@ behind_send(struct link_memif *l)
 
 		if (p->send_at == l->link.sent[i] || l->now_ns < p->hold_until_ns)
 			continue;
-		while (p->send_at < l->link.sent[i] &&
-		       p->send_at < p->received + p->credit_events) {
+		while (p->send_at < l->link.sent[i] && p->send_at < wire_end(p)) {
 			uint32_t n = batch_count(l, l->link.sent[i] - p->send_at);
 
 			if (!batch_send(l, p, p->send_at, n))
@@ -260,6 +271,17 @@ behind_send(struct link_memif *l)
 	}
 }
 
+/* Something was lost on the way. */
+static void
+window_halve(struct link_memif *l, struct partition *p)
+{
+	uint64_t flying = p->send_at - p->received, least = WINDOW_BATCHES * l->link.batch_events;
+
+	p->window_events = flying < p->window_events ? flying / 2 : p->window_events / 2;
+	if (p->window_events < least)
+		p->window_events = least;
+}
+
 /* Silence: what was sent last, or its ack, was lost. And the session is to stay. */
 static void
 tick(struct link_memif *l)
@@ -270,6 +292,7 @@ tick(struct link_memif *l)
 
 		if (p->send_at == p->received || l->now_ns - p->moved_ns < p->silence_ns)
 			continue;
+		window_halve(l, p);
 		go_back(l, i, p->received);
 		p->moved_ns = l->now_ns;
 		if (p->silence_ns < SILENCE_NS_MAX)
@@ -306,6 +329,8 @@ refusal(struct link_memif *l, uint32_t i, const struct hfb_wire_ack *ack)
 			return 0;
 		p->refused_at = to;
 		p->refused_ns = l->now_ns;
+		if (ack->code == HFB_WIRE_SEQUENCE_GAP)
+			window_halve(l, p);
 		go_back(l, i, to);
 		return 0;
 	case HFB_WIRE_NO_SPACE:
@@ -352,6 +377,8 @@ ack_take(struct link_memif *l, const struct hfb_wire_ack *ack)
 		return hfb_err_set(&l->link.err, -EPROTO,
 				   "partition %u: acked is what was not sent", i);
 	if (to > p->received) {
+		if (p->window_events < NO_WINDOW)
+			p->window_events += (to - p->received) / 16 + 1;
 		p->received = to;
 		p->moved_ns = l->now_ns;
 		p->silence_ns = SILENCE_NS;
@@ -555,6 +582,7 @@ partitions_open(struct link_memif *l, struct hfb_err *err)
 		p->handle = infos[i].handle;
 		p->silence_ns = SILENCE_NS;
 		p->refused_at = NO_REFUSAL;
+		p->window_events = NO_WINDOW;
 		p->credit_events = (uint64_t)CREDIT_FIRST * l->link.batch_events /
 				   (l->batch_bytes + HFB_BATCH_HEADER_BYTES);
 		while (l->slots[slot].index != 0)
