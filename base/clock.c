@@ -172,9 +172,9 @@ hfb_clock_tune(void)
 }
 
 uint64_t
-hfb_clock_now_ns(void)
+hfb_clock_now_ns_at(uint64_t tsc)
 {
-	uint64_t base_tsc, base_ns, scale, tsc, ns;
+	uint64_t base_tsc, base_ns, scale, ns;
 	uint32_t sequence;
 
 	if (__builtin_expect(!__atomic_load_n(&started, __ATOMIC_ACQUIRE) || !tsc_usable, 0)) {
@@ -186,12 +186,11 @@ hfb_clock_now_ns(void)
 			base_tsc = __atomic_load_n(&line.base_tsc, __ATOMIC_RELAXED);
 			base_ns = __atomic_load_n(&line.base_ns, __ATOMIC_RELAXED);
 			scale = __atomic_load_n(&line.scale, __ATOMIC_RELAXED);
-			tsc = hfb_clock_tsc();
 			/* pairs with the release fence in line_publish */
 			__atomic_thread_fence(__ATOMIC_ACQUIRE);
 		} while ((sequence & 1) != 0 ||
 			 __atomic_load_n(&line.sequence, __ATOMIC_RELAXED) != sequence);
-		/* Read on another socket, the counter may be a few ticks before the base. */
+		/* Read before the line was bent, or on another socket: a little before its base. */
 		ns = tsc >= base_tsc ? base_ns + scale_apply(tsc - base_tsc, scale)
 				     : base_ns - scale_apply(base_tsc - tsc, scale);
 	}
@@ -200,6 +199,12 @@ hfb_clock_now_ns(void)
 		return last_ns;
 	last_ns = ns;
 	return ns;
+}
+
+uint64_t
+hfb_clock_now_ns(void)
+{
+	return hfb_clock_now_ns_at(hfb_clock_tsc());
 }
 
 uint64_t

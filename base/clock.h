@@ -16,6 +16,8 @@
 void hfb_clock_start(void); /* ~20 ms; idempotent */
 void hfb_clock_tune(void);
 uint64_t hfb_clock_now_ns(void); /* UTC */
+/* The same for a @tsc this thread has just read: the counter takes 10 ns to read. */
+uint64_t hfb_clock_now_ns_at(uint64_t tsc);
 uint64_t hfb_clock_tsc_hz(void);
 static inline uint64_t
 hfb_clock_tsc(void)

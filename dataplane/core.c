@@ -186,12 +186,12 @@ handed_wake(struct hfb_core *core)
 uint32_t
 hfb_core_turn(struct hfb_core *core)
 {
-	uint64_t from = hfb_clock_tsc(), took;
+	uint64_t from = core->next_tsc != 0 ? core->next_tsc : hfb_clock_tsc(), took;
 	uint32_t work = 0;
 
 	core->now_tsc = from;
 	core->times.turn_tsc = from;
-	core->now_ns = hfb_clock_now_ns();
+	core->now_ns = hfb_clock_now_ns_at(from);
 
 	work += commands_poll(core);
 	work += hfb_port_poll(core);
@@ -213,7 +213,8 @@ hfb_core_turn(struct hfb_core *core)
 		detaching_poll(core);
 
 	core->stats[HFB_STAT_TURNS]++;
-	took = hfb_clock_tsc() - from;
+	core->ended_tsc = hfb_clock_tsc();
+	took = core->ended_tsc - from;
 	if (core->acked.received_events != 0 || core->acked.count != 0)
 		hfb_ack_times_record(core, from + took);
 	if (work > 0) {
@@ -235,8 +236,12 @@ hfb_core_run(void *arg)
 {
 	struct hfb_core *core = arg;
 
-	while (!core->stop)
-		hfb_idle_turn(core, hfb_core_turn(core));
+	while (!core->stop) {
+		bool slept = hfb_idle_turn(core, hfb_core_turn(core));
+
+		/* the end of a turn is the beginning of the next: one reading of the clock */
+		core->next_tsc = slept ? 0 : core->ended_tsc;
+	}
 	return 0;
 }
 

@@ -121,7 +121,9 @@ struct hfb_core {
 	int cpu;
 	uint64_t now_ns; /* UTC, read once a turn */
 	uint64_t now_tsc;
-	uint64_t turn; /* turns done; release-stored each turn for quiescence */
+	uint64_t ended_tsc; /* the turn before */
+	uint64_t next_tsc;  /* when the next turn begins; 0 = it reads the clock */
+	uint64_t turn;	    /* turns done; release-stored each turn for quiescence */
 	struct hfb_node *node;
 	struct hfb_writer *writer;
 	uint64_t *stats;			/* HFB_STAT_* of stats.h, in the counters file */

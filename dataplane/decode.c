@@ -127,6 +127,18 @@ fold16(uint64_t sum)
 	return (uint16_t)sum;
 }
 
+/* Most headers have no options. */
+static inline bool
+ip_checksum_good(const uint8_t *ip, uint32_t header)
+{
+	uint32_t last;
+
+	if (header != IPV4_BYTES_MIN)
+		return fold16(sum16(0, ip, header)) == 0xffffu;
+	memcpy(&last, ip + 16, sizeof(last));
+	return fold16(sum_words(ip, 2) + last) == 0xffffu;
+}
+
 /* The ones' complement sum of a whole UDP datagram with its pseudo header is 0xffff. */
 static bool
 udp_checksum_good(const uint8_t *ip, const uint8_t *udp, uint32_t udp_bytes)
@@ -160,7 +172,7 @@ ip_map(struct hfb_ip *to, const uint8_t *ipv4)
 }
 
 /* Ethernet and tags. Returns -1 or the reason to drop. */
-static int
+static inline __attribute__((always_inline)) int
 ether_map(const uint8_t *frame, uint32_t bytes, struct frame_map *map)
 {
 	uint32_t at = ETHER_BYTES;
@@ -185,7 +197,7 @@ ether_map(const uint8_t *frame, uint32_t bytes, struct frame_map *map)
 }
 
 /* The IPv4 header. Returns -1 or the reason to drop. */
-static int
+static inline __attribute__((always_inline)) int
 ipv4_map(const uint8_t *frame, uint32_t bytes, bool checksum_known, struct frame_map *map)
 {
 	const uint8_t *ip = frame + map->network;
@@ -201,7 +213,7 @@ ipv4_map(const uint8_t *frame, uint32_t bytes, bool checksum_known, struct frame
 		return HFB_STAT_DROP_IP_HEADER;
 	if (total > bytes - map->network)
 		return HFB_STAT_DROP_SHORT;
-	if (!checksum_known && fold16(sum16(0, ip, header)) != 0xffffu)
+	if (!checksum_known && !ip_checksum_good(ip, header))
 		return HFB_STAT_DROP_IP_CHECKSUM;
 	if ((load16(ip + 6) & 0x3fffu) != 0)
 		return HFB_STAT_DROP_FRAGMENT;
@@ -214,7 +226,7 @@ ipv4_map(const uint8_t *frame, uint32_t bytes, bool checksum_known, struct frame
 	return -1;
 }
 
-static int
+static inline __attribute__((always_inline)) int
 udp_map(const uint8_t *frame, const struct frame_map *map, bool checksum_known,
 	struct hfb_packet *ret_packet)
 {
@@ -295,7 +307,7 @@ reply_begin(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame
 	return to;
 }
 
-static void
+static __attribute__((noinline)) void
 arp_answer(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame, uint32_t bytes,
 	   const struct frame_map *map)
 {
@@ -327,7 +339,7 @@ arp_answer(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame,
 	hfb_tx_raw(core, queue->port, mbuf);
 }
 
-static void
+static __attribute__((noinline)) void
 icmp_answer(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame,
 	    const struct frame_map *map)
 {
@@ -386,7 +398,7 @@ port_time(const struct hfb_port *port, const struct rte_mbuf *mbuf)
 	       port->timestamp_unit_ns;
 }
 
-static void
+static inline __attribute__((always_inline)) void
 decode_udp(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf *mbuf,
 	   const uint8_t *frame, const struct frame_map *map, struct hfb_packet *packet)
 {
@@ -417,7 +429,7 @@ decode_udp(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf *mbuf
 		hfb_drop(core, HFB_STAT_DROP_NOT_OURS);
 }
 
-static void
+static inline void
 decode_one(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf *mbuf)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
@@ -437,7 +449,9 @@ decode_one(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf *mbuf
 	if (map.tags == 0 && (mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0)
 		map.vlan = mbuf->vlan_tci & 0x0fffu;
 	if (map.ethertype == ETHERTYPE_ARP) {
-		arp_answer(core, queue, frame, bytes, &map);
+		const struct frame_map copy = map; /* so that the map can stay in registers */
+
+		arp_answer(core, queue, frame, bytes, &copy);
 		return;
 	}
 	ip_known = (mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD;
@@ -446,7 +460,9 @@ decode_one(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf *mbuf
 	if (drop >= 0)
 		goto dropped;
 	if (map.protocol == PROTOCOL_ICMP) {
-		icmp_answer(core, queue, frame, &map);
+		const struct frame_map copy = map;
+
+		icmp_answer(core, queue, frame, &copy);
 		return;
 	}
 	if (map.protocol == PROTOCOL_IGMP) {

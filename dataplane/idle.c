@@ -151,7 +151,7 @@ idle_sleep(struct hfb_core *core)
 	core->stats[HFB_STAT_SLEEP_TSC] += hfb_clock_tsc() - from;
 }
 
-void
+bool
 hfb_idle_turn(struct hfb_core *core, uint32_t work)
 {
 	struct hfb_idle_state *idle = core->idle;
@@ -159,11 +159,11 @@ hfb_idle_turn(struct hfb_core *core, uint32_t work)
 
 	if (work > 0) {
 		idle->idle_since_tsc = 0;
-		return;
+		return false;
 	}
 	/* not even a pause: it takes 50 ns, and the core is nobody else's */
 	if (idle->mode == HFB_IDLE_BUSY)
-		return;
+		return false;
 	now = hfb_clock_tsc();
 	if (idle->idle_since_tsc == 0) {
 		idle->idle_since_tsc = now;
@@ -180,4 +180,5 @@ hfb_idle_turn(struct hfb_core *core, uint32_t work)
 	} else {
 		idle_sleep(core);
 	}
+	return true;
 }

@@ -18,6 +18,7 @@
 #ifndef HFB_IDLE_H
 #define HFB_IDLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "err.h"
@@ -39,7 +40,7 @@ void hfb_idle_destroy(struct hfb_core *core); /* accepts a core without */
 int hfb_idle_watch(struct hfb_core *core, int fd);
 void hfb_idle_unwatch(struct hfb_core *core, int fd);
 
-/* Poll core, after each turn: @work as the turn returned it. */
-void hfb_idle_turn(struct hfb_core *core, uint32_t work);
+/* Poll core, after each turn: @work as the turn returned it. True: it may have waited. */
+bool hfb_idle_turn(struct hfb_core *core, uint32_t work);
 
 #endif
