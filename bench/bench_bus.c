@@ -262,7 +262,7 @@ static int
 old_fill(struct bench *b, struct hfb_bus *bus, const char *topic)
 {
 	uint64_t bytes = 0, polls = 0;
-	struct bench_link *link;
+	struct bench_link *link = NULL;
 	int r = bench_producer_open(b, &link);
 
 	while (r == 0 && bytes < b->options.file_bytes && !bench_stop) {

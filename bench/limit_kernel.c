@@ -89,9 +89,8 @@ message_receive(struct echo *e, int fd, uint8_t *to, uint64_t until_ns)
 
 		if (n > 0)
 			got += (uint32_t)n;
-		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-			return false;
-		else if (__atomic_load_n(&e->stop, __ATOMIC_RELAXED) || bench_now_ns() > until_ns)
+		else if (n == 0 || (errno != EAGAIN && errno != EINTR) ||
+			 __atomic_load_n(&e->stop, __ATOMIC_RELAXED) || bench_now_ns() > until_ns)
 			return false;
 	}
 	return true;

@@ -224,9 +224,15 @@ targets_take(struct hfb_group *g, const uint32_t *owners)
 	}
 	at = 0;
 	for (uint32_t t = 0; t < g->topics_count && r == 0; t++)
-		for (uint32_t p = 0; p < g->topics[t].partitions; p++, at++)
-			if (owners[at] != HFB_ASSIGN_NOBODY)
-				sets[owners[at]].tps[sets[owners[at]].count++] = HFB_TP(t, p);
+		for (uint32_t p = 0; p < g->topics[t].partitions; p++, at++) {
+			struct set *set;
+
+			if (owners[at] == HFB_ASSIGN_NOBODY)
+				continue;
+			set = &sets[owners[at]];
+			hfb_assert(set->tps != NULL); /* an owner is a member, and each has one */
+			set->tps[set->count++] = HFB_TP(t, p);
+		}
 	for (uint32_t i = 0; i < g->members_count && sets != NULL; i++) {
 		if (r < 0) {
 			free(sets[i].tps);

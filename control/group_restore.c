@@ -30,10 +30,13 @@ hfb_group_restore_member(struct hfb_group *g, const struct hfb_group_join *join,
 	    hfb_group_instance_of(g, join->instance) != NULL || join->id[0] == '\0')
 		return -EINVAL;
 	r = hfb_group_subscribe(g, join, &topics);
-	if (r == 0)
-		r = hfb_group_member_add(g, &m);
 	if (r < 0)
 		return r;
+	r = hfb_group_member_add(g, &m);
+	if (r < 0) {
+		free(topics);
+		return r;
+	}
 	snprintf(m->id, sizeof(m->id), "%s", join->id);
 	snprintf(m->instance, sizeof(m->instance), "%s", join->instance);
 	hfb_group_member_set(m, join, topics, now_ms);

@@ -377,8 +377,10 @@ hfb_ipc_server_destroy(struct hfb_ipc_server *server)
 			unlink(server->address.sun_path);
 		server->listening = true; /* nothing to put back while clients end */
 	}
-	while (server->clients != NULL)
+	while (server->clients != NULL) {
+		hfb_assert(server->clients->link == &server->clients);
 		client_end(server, server->clients);
+	}
 	if (server->epoll_fd >= 0)
 		close(server->epoll_fd);
 	free(server);

@@ -101,8 +101,8 @@ cores_start(struct hfb_node *node, struct hfb_err *err)
 
 			/* the ones that run must end before their memory goes */
 			node->cores_running = true;
-			for (uint16_t j = 0; j < i; j++)
-				hfb_command_run(node, j, &stop);
+			for (uint32_t j = 0; j < i; j++)
+				hfb_command_run(node, (uint16_t)j, &stop);
 			rte_eal_mp_wait_lcore();
 			node->cores_running = false;
 			return hfb_err_set(err, r, "poll core %u does not start: %s", i,

@@ -212,10 +212,14 @@ static int
 partitions_let_go(struct hfb_node *node, struct hfb_partition *const *partitions, uint32_t n,
 		  bool end_mark)
 {
-	struct hfb_command *commands = hfb_commands_make(n);
-	uint16_t *cores = calloc(n, sizeof(*cores));
+	struct hfb_command *commands;
+	uint16_t *cores;
 	int r = -ENOMEM;
 
+	if (n == 0)
+		return 0;
+	commands = hfb_commands_make(n);
+	cores = calloc(n, sizeof(*cores));
 	if (commands == NULL || cores == NULL) {
 		free(commands);
 		goto out;

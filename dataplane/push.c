@@ -701,5 +701,6 @@ hfb_push_partition_detach(struct hfb_core *core, struct hfb_partition *partition
 
 		state_tell(core, sub, HFB_WIRE_CLOSED, sub->position);
 		hfb_push_unsubscribe(core, sub);
+		hfb_assert(partition->subs_head != sub); /* it is in no other's list */
 	}
 }

@@ -234,7 +234,7 @@ topic_change(struct hfb_node *node, struct hfb_topic *topic, const struct hfb_to
 	if (r < 0)
 		hfb_report(node, "topic %s: a poll core does not take its new settings: %s",
 			   topic->info.name, strerror(-r));
-	if (topic->info.partitions == had)
+	if (undo == NULL) /* no more partitions than before */
 		return 0;
 	r = topic_open(node, topic, had, err);
 	if (r < 0) {
