@@ -100,6 +100,15 @@ hfb_groups_topic(const struct hfb_groups *g, const char *topic, uint32_t *ret_pa
 	return true;
 }
 
+bool
+hfb_groups_topic_former(const struct hfb_groups *g, const char *topic, const struct hfb_uuid *uuid)
+{
+	const struct hfb_reconcile_entry *e = hfb_reconcile_find(g->env.reconcile, topic);
+
+	return e != NULL && e->has_ours &&
+	       (hfb_topic_record_deleted(&e->ours) || !hfb_uuid_equal(&e->ours.uuid, uuid));
+}
+
 static uint32_t
 partitions_of(void *arg, const char *topic)
 {
@@ -434,9 +443,14 @@ apply_commits(struct hfb_groups *g, struct hfb_group_entry *e,
 	size_t at = 0;
 	int r;
 
-	while ((r = hfb_offset_record_topic_next(record, &at, &topic)) > 0)
+	while ((r = hfb_offset_record_topic_next(record, &at, &topic)) > 0) {
+		/* the topic was deleted, or made anew, while this was on its way; what is read at
+		 * the start is looked through at its end */
+		if (g->ready && hfb_groups_topic_former(g, topic.name, &topic.uuid))
+			continue;
 		if (hfb_offsets_apply(&e->offsets, &topic, record->head.time_ns) < 0)
 			g->env.note("out of memory for committed offsets");
+	}
 	if (r < 0)
 		g->env.note("a record of " HFB_OFFSETS_TOPIC " is damaged: left out");
 }
@@ -485,12 +499,7 @@ forget_topics(struct hfb_groups *g)
 		struct hfb_offsets *o = &g->entries[i]->offsets;
 
 		for (uint32_t t = o->topics_count; t-- > 0;) {
-			const struct hfb_reconcile_entry *e =
-				hfb_reconcile_find(g->env.reconcile, o->topics[t].name);
-
-			if (e != NULL && e->has_ours &&
-			    (hfb_topic_record_deleted(&e->ours) ||
-			     !hfb_uuid_equal(&e->ours.uuid, &o->topics[t].uuid)))
+			if (hfb_groups_topic_former(g, o->topics[t].name, &o->topics[t].uuid))
 				hfb_offsets_forget(o, o->topics[t].name);
 		}
 	}

@@ -293,15 +293,19 @@ hfb_groups_answer_members(struct hfb_groups *g, const struct hfb_group_entry *e)
 }
 
 json_t *
-hfb_groups_answer_fetch(const struct hfb_group_entry *e, const struct hfb_group_request *q)
+hfb_groups_answer_fetch(const struct hfb_groups *g, const struct hfb_group_entry *e,
+			const struct hfb_group_request *q)
 {
 	json_t *offsets = json_object();
 	json_t *json = with(hfb_answer_ok(), "offsets", offsets);
 
 	for (uint32_t i = 0; i < q->runs_count && e != NULL; i++) {
 		const struct hfb_run *run = &q->runs[i];
+		const struct hfb_offsets_topic *o = hfb_offsets_topic(&e->offsets, run->topic);
 		json_t *list = json_object_get(offsets, run->topic);
 
+		if (o == NULL || hfb_groups_topic_former(g, o->name, &o->uuid))
+			continue;
 		for (uint32_t p = run->first; p < run->first + run->count; p++) {
 			const struct hfb_committed *c =
 				hfb_offsets_find(&e->offsets, run->topic, p);

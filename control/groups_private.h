@@ -64,6 +64,10 @@ struct hfb_group_entry *hfb_groups_find(const struct hfb_groups *g, const char *
 bool hfb_groups_topic(const struct hfb_groups *g, const char *topic, uint32_t *ret_partitions,
 		      struct hfb_uuid *ret_uuid);
 
+/* Is it known that a topic of this name is another one by now, or none? */
+bool hfb_groups_topic_former(const struct hfb_groups *g, const char *topic,
+			     const struct hfb_uuid *uuid);
+
 /* Found or made; NULL: no memory, or too many. */
 struct hfb_group_entry *hfb_groups_get(struct hfb_groups *g, const char *name);
 void hfb_groups_remove(struct hfb_groups *g, const char *name);
@@ -90,7 +94,8 @@ json_t *hfb_groups_answer_list(struct hfb_groups *g, const char *after);
 json_t *hfb_groups_answer_describe(struct hfb_groups *g, const struct hfb_group_entry *e,
 				   uint32_t first);
 json_t *hfb_groups_answer_members(struct hfb_groups *g, const struct hfb_group_entry *e);
-json_t *hfb_groups_answer_fetch(const struct hfb_group_entry *e, const struct hfb_group_request *q);
+json_t *hfb_groups_answer_fetch(const struct hfb_groups *g, const struct hfb_group_entry *e,
+				const struct hfb_group_request *q);
 
 /* groups_reset.c */
 void hfb_groups_reset(struct hfb_groups *g, const struct hfb_group_request *q, hfb_groups_fn *done,

@@ -362,7 +362,7 @@ act(struct hfb_groups *g, const struct hfb_group_request *q, hfb_groups_fn *done
 		commit(g, q, done, arg);
 		break;
 	case HFB_GROUP_FETCH:
-		done(arg, hfb_groups_answer_fetch(hfb_groups_find(g, q->group), q));
+		done(arg, hfb_groups_answer_fetch(g, hfb_groups_find(g, q->group), q));
 		break;
 	case HFB_GROUP_LIST:
 		done(arg, hfb_groups_answer_list(g, q->after));
