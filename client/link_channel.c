@@ -7,6 +7,9 @@
  *
  * A frame's size is stored before tail is release-stored (show); a kick besides writes
  * the eventfd when the core has said that it sleeps, which takes a full fence to know.
+ *
+ * While little is on the way only the first bytes of the ring are used, again and again:
+ * they stay in the caches of both sides, which the whole ring is too large for.
  */
 #include "connection.h"
 #include "link.h"
@@ -19,6 +22,8 @@
 #include <unistd.h>
 
 #define PREFIX_BYTES 8u /* u32 size, u32 zero */
+/* So far a lap goes when no more than half of it is on the way. */
+#define LAP_BYTES (256u * HFB_KIB)
 
 struct channel {
 	struct hfb_link link;
@@ -31,7 +36,8 @@ struct channel {
 	const uint8_t *in;
 	uint64_t out_bytes, in_bytes;
 	uint64_t out_tail, out_tail_published, out_head_seen;
-	bool wake_due; /* published since we made sure that a sleeping core sees it */
+	uint64_t lap_end; /* of out_tail: from here on the lap may be a short one */
+	bool wake_due;	  /* published since we made sure that a sleeping core sees it */
 	uint64_t in_head, in_head_next;
 };
 
@@ -41,24 +47,46 @@ padded(uint64_t n)
 	return (n + 7) & ~7ull;
 }
 
+/* What the core has taken, as far as that can be true. */
+static void
+out_head_look(struct channel *c)
+{
+	/* pairs with the core's release of its head */
+	uint64_t head_now = __atomic_load_n(&c->shared->to_core_head, __ATOMIC_ACQUIRE);
+
+	if (head_now - c->out_head_seen <= c->out_tail - c->out_head_seen)
+		c->out_head_seen = head_now;
+}
+
+/* Bytes to pass over so that a frame of @need lies whole, and the lap is short if it may be. */
+static uint64_t
+out_skip(struct channel *c, uint64_t need)
+{
+	uint64_t to_end = c->out_bytes - (c->out_tail & (c->out_bytes - 1));
+
+	if (c->out_tail >= c->lap_end) {
+		c->lap_end = c->out_tail + LAP_BYTES;
+		if (to_end < c->out_bytes / 2 || to_end == c->out_bytes)
+			return to_end < need ? to_end : 0;
+		out_head_look(c);
+		if (c->out_tail - c->out_head_seen + need <= LAP_BYTES / 2)
+			return to_end;
+	}
+	return to_end < need ? to_end : 0;
+}
+
 static int
 channel_send(struct hfb_link *link, const void *head, size_t head_size, const void *body,
 	     size_t body_size)
 {
 	struct channel *c = (struct channel *)link;
-	uint64_t size = head_size + body_size, need = PREFIX_BYTES + padded(size), to_end, skip;
+	uint64_t size = head_size + body_size, need = PREFIX_BYTES + padded(size);
+	uint64_t skip = out_skip(c, need);
 	uint32_t prefix[2] = { (uint32_t)size, 0 };
 	uint8_t *at;
 
-	to_end = c->out_bytes - (c->out_tail & (c->out_bytes - 1));
-	skip = to_end < need ? to_end : 0;
 	if (c->out_tail + skip + need - c->out_head_seen > c->out_bytes) {
-		/* pairs with the core's release of its head */
-		uint64_t head_now = __atomic_load_n(&c->shared->to_core_head, __ATOMIC_ACQUIRE);
-
-		/* never trust it further than it can be true */
-		if (head_now - c->out_head_seen <= c->out_tail - c->out_head_seen)
-			c->out_head_seen = head_now;
+		out_head_look(c);
 		if (c->out_tail + skip + need - c->out_head_seen > c->out_bytes)
 			return -EAGAIN;
 	}
@@ -67,6 +95,7 @@ channel_send(struct hfb_link *link, const void *head, size_t head_size, const vo
 
 		memcpy(c->out + (c->out_tail & (c->out_bytes - 1)), &wrap, sizeof(wrap));
 		c->out_tail += skip;
+		c->lap_end = c->out_tail + LAP_BYTES;
 	}
 	at = c->out + (c->out_tail & (c->out_bytes - 1));
 	memcpy(at, prefix, PREFIX_BYTES);
@@ -231,6 +260,7 @@ hfb_link_channel_attach(int memfd, int eventfd, uint64_t bytes, struct hfb_link 
 	c->in = (const uint8_t *)shared + seen.to_client_offset;
 	c->in_bytes = seen.to_client_bytes;
 	c->out_tail = c->out_tail_published = c->out_head_seen = seen.to_core_tail;
+	c->lap_end = c->out_tail + LAP_BYTES;
 	c->in_head = c->in_head_next = seen.to_client_head;
 	*ret_link = &c->link;
 	return 0;

@@ -13,7 +13,9 @@
 #include "bug.h"
 #include "crc32c.h"
 
-#define BATCHES_MAX	   4096u /* unacked at most; more would only lengthen a resend */
+#define BATCHES_MAX 4096u /* unacked at most; more would only lengthen a resend */
+/* So far a lap of the byte ring goes when no more than half of it is unacked. */
+#define LAP_BYTES	   (256u * HFB_KIB)
 #define SILENCE_FACTOR_MAX 32u
 #define PATH_BYTES_FIRST   32768ull
 #define PATH_BYTES_MIN	   4096ull
@@ -37,6 +39,7 @@ hfb_window_init(struct hfb_window *w, const struct hfb_window_config *config)
 		return -ENOMEM;
 	}
 	w->config = *config;
+	w->lap_end = LAP_BYTES;
 	w->batches_mask = BATCHES_MAX - 1;
 	w->next_sequence = w->acked = w->received = config->first_sequence;
 	w->credit_bytes = HFB_WINDOW_CREDIT_FIRST;
@@ -95,11 +98,57 @@ record_write(uint8_t *at, const struct hfb_event *event, uint64_t size)
 	return end;
 }
 
+/*
+ * Bytes to pass over so that a batch that begins with an event of @size lies whole. While
+ * little is unacked only the first bytes of the ring are used, again and again: they stay in
+ * the cache, which all of it is too large for.
+ */
+static uint64_t
+lap_skip(struct hfb_window *w, uint64_t size)
+{
+	uint64_t bytes = w->config.window_bytes, to_end = bytes - (w->tail & (bytes - 1));
+
+	if (w->tail >= w->lap_end) {
+		w->lap_end = w->tail + LAP_BYTES;
+		if (to_end >= bytes / 2 && to_end != bytes &&
+		    w->tail - w->head + size <= LAP_BYTES / 2)
+			return to_end;
+	}
+	return to_end < size ? to_end : 0;
+}
+
+/*
+ * The ring is full, but for what the last lap passed over, which would be lent for ever if
+ * no ack came: what was written since moves behind the end of that lap. False: not so.
+ */
+static bool
+lap_undo(struct hfb_window *w)
+{
+	uint64_t mask = w->config.window_bytes - 1, skip = w->lap_skip;
+	uint64_t from = w->lapped + skip, bytes = w->tail - from;
+
+	if (skip == 0 || w->head > w->lapped || w->tail < from || bytes > skip)
+		return false;
+	memcpy(w->bytes + (w->lapped & mask), w->bytes + (from & mask), bytes);
+	for (uint64_t i = w->first; i < w->closed + w->open; i++) {
+		struct hfb_window_batch *b = batch_at(w, i);
+
+		if (b->end <= w->lapped)
+			continue;
+		b->end -= skip;
+		b->records = w->bytes + ((b->end - b->bytes) & mask);
+	}
+	w->tail -= skip;
+	w->lap_skip = 0;
+	w->lap_end = w->tail + LAP_BYTES;
+	return true;
+}
+
 int
 hfb_window_add(struct hfb_window *w, const struct hfb_event *event)
 {
 	int64_t size = hfb_event_bytes(event);
-	uint64_t mask = w->config.window_bytes - 1, at, to_end, skip = 0;
+	uint64_t mask = w->config.window_bytes - 1, skip = 0;
 	struct hfb_window_batch *b;
 
 	if (size < 0 || size > (int64_t)w->config.event_bytes_max)
@@ -113,15 +162,21 @@ hfb_window_add(struct hfb_window *w, const struct hfb_event *event)
 	if (!w->open) {
 		if (w->closed - w->first >= w->batches_mask)
 			return -EAGAIN;
-		at = w->tail & mask;
-		to_end = w->config.window_bytes - at;
-		skip = to_end < (uint64_t)size ? to_end : 0;
+		skip = lap_skip(w, (uint64_t)size);
 	}
-	if (w->tail + skip + (uint64_t)size - w->head > w->config.window_bytes)
-		return -EAGAIN;
+	if (w->tail + skip + (uint64_t)size - w->head > w->config.window_bytes) {
+		if (!lap_undo(w))
+			return -EAGAIN;
+		return hfb_window_add(w, event);
+	}
 	if (!w->open) {
 		b = batch_at(w, w->closed);
-		w->tail += skip;
+		if (skip > 0) {
+			w->lapped = w->tail;
+			w->lap_skip = skip;
+			w->tail += skip;
+			w->lap_end = w->tail + LAP_BYTES;
+		}
 		*b = (struct hfb_window_batch){
 			.base_sequence = w->next_sequence,
 			.base_offset = HFB_OFFSET_UNKNOWN,

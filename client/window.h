@@ -67,6 +67,9 @@ struct hfb_window {
 	uint64_t first, send, closed;
 	uint64_t reached;	/* first..send: of those before it the broker has all */
 	uint64_t head, tail;	/* byte ring: counts */
+	uint64_t lap_end;	/* of tail: from here on the lap may be a short one */
+	uint64_t lapped;	/* the last short lap ended here, and ... */
+	uint64_t lap_skip;	/* ... so many bytes were passed over */
 	bool open;		/* batches[closed] is being filled */
 	bool probing;		/* one batch at a time until an ack comes */
 	uint64_t next_sequence; /* of the next event */

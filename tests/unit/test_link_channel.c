@@ -19,8 +19,10 @@
 #include "link.h"
 
 #define RING_BYTES 16384u
-#define BYTES	   (4096u + 2 * RING_BYTES)
+#define BYTES	   (4096u + to_core_bytes + RING_BYTES)
 #define SESSION	   0x0300000000000007ull
+
+static uint32_t to_core_bytes = RING_BYTES;
 
 struct end {
 	struct hfb_channel *shared;
@@ -43,8 +45,8 @@ channel_open(struct end *core)
 	core->shared->magic = HFB_CHANNEL_MAGIC;
 	core->shared->version = 1;
 	core->shared->to_core_offset = 4096;
-	core->shared->to_core_bytes = RING_BYTES;
-	core->shared->to_client_offset = 4096 + RING_BYTES;
+	core->shared->to_core_bytes = to_core_bytes;
+	core->shared->to_client_offset = 4096 + to_core_bytes;
 	core->shared->to_client_bytes = RING_BYTES;
 	core->shared->session = SESSION;
 	core->shared->core = 3;
@@ -74,14 +76,14 @@ core_take(struct end *core, uint8_t *to)
 	uint32_t size;
 
 	while (core->head != tail) {
-		uint64_t at = core->head % RING_BYTES;
+		uint64_t at = core->head % to_core_bytes;
 
 		memcpy(&size, ring + at, 4);
 		if (size == HFB_CHANNEL_WRAP) {
-			core->head += RING_BYTES - at;
+			core->head += to_core_bytes - at;
 			continue;
 		}
-		CU_ASSERT_TRUE_FATAL(at + 8 + size <= RING_BYTES);
+		CU_ASSERT_TRUE_FATAL(at + 8 + size <= to_core_bytes);
 		memcpy(to, ring + at + 8, size);
 		core->head += 8 + ((size + 7) & ~7ull);
 		__atomic_store_n(&core->shared->to_core_head, core->head, __ATOMIC_RELEASE);
@@ -236,6 +238,47 @@ test_answers_and_foreign_frames(void)
 }
 
 static void
+test_little_on_the_way_stays_at_the_start(void)
+{
+	struct hfb_frame_produce head;
+	struct hfb_link *link;
+	uint8_t body[8192], got[16384];
+	uint64_t farthest = 0, sent = 0, size;
+	struct end core;
+
+	to_core_bytes = 1u << 20;
+	link = channel_open(&core);
+	memset(body, 1, sizeof(body));
+	for (uint32_t i = 0; i < 2000; i++) {
+		memset(&head, 0, sizeof(head));
+		CU_ASSERT_EQUAL_FATAL(hfb_link_send(link, HFB_FRAME_PRODUCE, &head, sizeof(head),
+						    body, 8 * (hfb_test_random() % 1000)),
+				      0);
+		hfb_link_show(link);
+		if (core.shared->to_core_tail % to_core_bytes > farthest)
+			farthest = core.shared->to_core_tail % to_core_bytes;
+		/* two on the way */
+		if (i >= 2)
+			CU_ASSERT_TRUE_FATAL(core_take(&core, got) > 0);
+	}
+	CU_ASSERT_TRUE(farthest > 200000 && farthest < 300000);
+	while (core_take(&core, got) > 0)
+		;
+	/* nothing is taken: all of the ring but what a lap leaves is there */
+	while (hfb_link_send(link, HFB_FRAME_PRODUCE, &head, sizeof(head), body, 4096) == 0)
+		sent++;
+	CU_ASSERT_TRUE(sent * 4160 > to_core_bytes - 300000);
+	hfb_link_show(link);
+	while ((size = core_take(&core, got)) > 0) {
+		CU_ASSERT_EQUAL_FATAL(size, sizeof(head) + 4096);
+		sent--;
+	}
+	CU_ASSERT_EQUAL(sent, 0);
+	channel_close(&core, link);
+	to_core_bytes = RING_BYTES;
+}
+
+static void
 test_a_core_gone_mad(void)
 {
 	static const uint64_t tails[] = { RING_BYTES + 8, UINT64_MAX, 1ull << 63 };
@@ -312,6 +355,8 @@ main(void)
 		{ "a sleeping core is woken, an awake one is not", test_a_sleeping_core_is_woken },
 		{ "answers are lent and given back, foreign ones passed over",
 		  test_answers_and_foreign_frames },
+		{ "while little is on the way it stays at the ring's start",
+		  test_little_on_the_way_stays_at_the_start },
 		{ "a core gone mad is taken for gone", test_a_core_gone_mad },
 		{ "a layout that lies is refused", test_a_layout_that_lies_is_refused },
 		CU_TEST_INFO_NULL,

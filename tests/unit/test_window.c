@@ -176,6 +176,66 @@ test_full_window_is_back_pressure(void)
 	hfb_window_fini(&w);
 }
 
+/* All that is there is sent and acked durable. */
+static void
+pass(struct hfb_window *w, struct broker *b, uint64_t *farthest)
+{
+	const struct hfb_window_batch *batch;
+	struct hfb_window_result result;
+	struct hfb_wire_ack ack;
+
+	hfb_window_close(w);
+	while ((batch = hfb_window_next(w, 0)) != NULL) {
+		uint64_t end = (uint64_t)(batch->records - w->bytes) + batch->bytes;
+
+		if (end > *farthest)
+			*farthest = end;
+		CU_ASSERT_TRUE_FATAL(end <= w->config.window_bytes);
+		CU_ASSERT_EQUAL_FATAL(broker_produce(b, batch), HFB_WIRE_OK);
+		hfb_window_sent(w, 0);
+	}
+	b->durable = b->expected;
+	broker_ack(b, 0, &ack);
+	hfb_window_ack(w, &ack, 1, &result);
+	CU_ASSERT_TRUE_FATAL(hfb_window_empty(w));
+}
+
+static void
+test_little_unacked_stays_at_the_start(void)
+{
+	struct hfb_window_config wide = config;
+	uint64_t n = 0, undone = 0;
+
+	wide.window_bytes = 1u << 20;
+	/* the acks stop at another place of the lap each time */
+	for (uint32_t events = 100; events < 9000; events += 450) {
+		struct hfb_window w;
+		struct broker b = { .credit = 1 << 24, .epoch = 1, .checked_number = n };
+		uint64_t farthest = 0, bytes = 0, skip;
+
+		CU_ASSERT_EQUAL_FATAL(hfb_window_init(&w, &wide), 0);
+		for (uint32_t i = 0; i < 8000 + events; i++) {
+			CU_ASSERT_EQUAL_FATAL(add(&w, n++), 0);
+			if (i % 100 == 0)
+				pass(&w, &b, &farthest);
+		}
+		CU_ASSERT_TRUE(farthest > 200000 && farthest < 300000);
+		while (add(&w, n) == 0)
+			n++;
+		undone += w.lap_skip == 0 && w.lapped != 0;
+		skip = w.lap_skip != 0 && w.head <= w.lapped ? w.lap_skip : 0;
+		/* however far the lap was: as many bytes as the window has */
+		for (uint64_t i = w.first; i < w.closed + w.open; i++)
+			bytes += w.batches[i & w.batches_mask].bytes;
+		CU_ASSERT_TRUE_FATAL(bytes > wide.window_bytes - 3000);
+		CU_ASSERT_TRUE_FATAL(skip < 1100);
+		CU_ASSERT_TRUE_FATAL(w.tail - w.head <= wide.window_bytes);
+		pass(&w, &b, &farthest);
+		hfb_window_fini(&w);
+	}
+	CU_ASSERT_TRUE(undone > 0);
+}
+
 static void
 test_one_round_of_refusals_goes_back_once(void)
 {
@@ -522,6 +582,8 @@ main(void)
 		{ "events are acked in order, stage by stage", test_in_order },
 		{ "no more than the credit is in flight", test_credit_is_respected },
 		{ "a full window is back-pressure", test_full_window_is_back_pressure },
+		{ "while little is unacked it stays at the ring's start, and all of it is there",
+		  test_little_unacked_stays_at_the_start },
 		{ "one round of refusals goes back once",
 		  test_one_round_of_refusals_goes_back_once },
 		{ "silence sends again, one at a time", test_silence_sends_again_one_at_a_time },
