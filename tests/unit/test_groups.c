@@ -238,14 +238,25 @@ test_the_new_topics_commit_is_not_forgotten(void)
 }
 
 static void
+count(void *arg, const struct hfb_groups_lag *lag)
+{
+	(void)lag;
+	(*(uint32_t *)arg)++;
+}
+
+static void
 test_a_deleted_topics_commit_is_nothing(void)
 {
+	uint32_t rows = 0;
+
 	begin();
 	commit(100);
 	topic_is(&first, true);
 	hfb_groups_topics_changed(rig.groups);
 	durable();
 	CU_ASSERT_EQUAL(fetch(), UINT64_MAX);
+	hfb_groups_lag_each(rig.groups, count, &rows);
+	CU_ASSERT_EQUAL(rows, 0);
 	end();
 }
 
