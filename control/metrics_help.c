@@ -20,6 +20,7 @@ static const struct help {
 	{ "disk_unregistered_total", "Writes without registered memory, see hfbus check." },
 	{ "disk_write_bytes_total", "Bytes written to segments, blocks written again included." },
 	{ "disk_writes_total", "Writes to segments that completed." },
+	{ "disk_naps_total", "Times a core slept a moment because nothing completed for long." },
 	{ "disk_yields_total", "Times a core gave way to the disk's completions." },
 	{ "drops_total", "Packets and frames dropped, by reason." },
 	{ "feed_batches_total", "Batches a feed has appended." },

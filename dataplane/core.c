@@ -167,6 +167,7 @@ writer_stats_copy(struct hfb_core *core)
 	to[HFB_WRITER_STAT_ERRORS] = stats->errors;
 	to[HFB_WRITER_STAT_SHORT_WRITES] = stats->short_writes;
 	to[HFB_WRITER_STAT_YIELDS] = stats->yields;
+	to[HFB_WRITER_STAT_NAPS] = stats->naps;
 	to[HFB_WRITER_STAT_UNREGISTERED] = stats->unregistered;
 }
 

@@ -107,6 +107,7 @@ extern const char *const hfb_stat_names[HFB_STATS_COUNT];
 	X(ERRORS, "disk_errors_total")                                                             \
 	X(SHORT_WRITES, "disk_short_writes_total")                                                 \
 	X(YIELDS, "disk_yields_total")                                                             \
+	X(NAPS, "disk_naps_total")                                                                 \
 	X(UNREGISTERED, "disk_unregistered_total")
 
 /* Of the node, by the main thread; no labels. */

@@ -2,7 +2,6 @@
 #include "writer.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +20,6 @@
  */
 #define GROUP_LOGS 2u
 #define REAP	   64u
-#define YIELD_NS   2000u
 /* Refused for memory it may be for a moment; for so long it is for good. */
 #define SUBMIT_PATIENCE_NS 1000000000u
 #define BLOCK_DOWN(x)	   ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
@@ -73,7 +71,7 @@ hfb_writer_create(struct hfb_store *store, const struct hfb_writer_config *confi
 	w->advanced = config->advanced;
 	w->arg = config->arg;
 	w->times = config->times;
-	w->yield_tsc = hfb_clock_tsc_hz() / 1000000u * YIELD_NS / 1000u;
+	hfb_writer_give_way_init(w);
 	w->dedup_memory =
 		aligned_alloc(64, (hfb_dedup_pool_bytes(producers_max) + 63) & ~(size_t)63);
 	w->to_helper = hfb_spsc_create(power_of_two_up(logs_max));
@@ -553,6 +551,7 @@ reap(struct hfb_writer *writer)
 
 	if (n > 0 && writer->times != NULL)
 		writer->times->reaped_tsc = hfb_clock_tsc();
+	writer->reaped += n;
 	if (n > 0 || writer->in_flight == 0)
 		writer->queue_full = false;
 	for (uint32_t i = 0; i < n; i++) {
@@ -658,30 +657,6 @@ submit(struct hfb_writer *writer)
 		give_up(writer, r);
 }
 
-/*
- * A synced write completes in a kernel worker of the CPU that took the disk's
- * interrupt. A core that spins there without yielding holds it off until the
- * next tick.
- */
-static void
-yield(struct hfb_writer *writer)
-{
-	uint64_t now;
-
-	if (writer->in_flight == 0 || writer->isolated) {
-		/* the turn's beginning is near enough, and known */
-		writer->yielded_tsc =
-			writer->times != NULL ? writer->times->turn_tsc : hfb_clock_tsc();
-		return;
-	}
-	now = hfb_clock_tsc();
-	if (now - writer->yielded_tsc < writer->yield_tsc)
-		return;
-	sched_yield();
-	writer->stats.yields++;
-	writer->yielded_tsc = hfb_clock_tsc();
-}
-
 /* Logs in turn, on from where the queue was full. */
 static uint32_t
 forms(struct hfb_writer *writer, bool group)
@@ -754,7 +729,7 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 		writer->wake_helper = false;
 		hfb_store_wake(writer->store);
 	}
-	yield(writer);
+	hfb_writer_give_way(writer);
 	return work;
 }
 

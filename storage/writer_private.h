@@ -47,6 +47,11 @@ struct hfb_writer {
 	struct hfb_io *io;
 	uint64_t now_ns;
 	uint64_t yield_tsc, yielded_tsc;
+	uint64_t late_tsc;     /* a silence of the disk to nap after */
+	uint64_t progress_tsc; /* when it began */
+	uint32_t reaped;       /* since the last look */
+	bool napped;	       /* since the last look */
+	bool slack_set;
 	uint32_t active_count, logs_count, logs_max;
 	uint32_t in_flight; /* operations */
 	uint32_t parked_count;
@@ -74,6 +79,10 @@ struct hfb_writer {
 	struct hfb_writer *next; /* the store's list, under its lock */
 	struct hfb_log *active[];
 };
+
+/* give_way.c: at the end of a poll, let the kernel's workers in if I/O is in flight. */
+void hfb_writer_give_way_init(struct hfb_writer *writer);
+void hfb_writer_give_way(struct hfb_writer *writer);
 
 /* Look after @log at the next poll. */
 static inline void
