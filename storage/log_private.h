@@ -36,11 +36,13 @@
 
 struct hfb_io;
 
-#define HFB_PLANS	     8u	 /* segments open or ahead, power of two */
-#define HFB_WRITES_MAX	     4u	 /* in flight a log */
-#define HFB_MARKS	     64u /* batch boundaries remembered between written and received */
-#define HFB_RESERVE_BYTES    (64u * HFB_KIB) /* of the ring, for gap batches */
-#define HFB_WRITE_BYTES_MAX  HFB_MIB
+#define HFB_PLANS	  8u  /* segments open or ahead, power of two */
+#define HFB_WRITES_MAX	  4u  /* in flight a log */
+#define HFB_MARKS	  64u /* batch boundaries remembered between written and received */
+#define HFB_RESERVE_BYTES (64u * HFB_KIB) /* of the ring, for gap batches */
+/* One request of the device: 240 pages, where 1 MiB are two (virtio takes 254 pieces, and without
+ * huge pages each page is one). */
+#define HFB_WRITE_BYTES_MAX  (960u * HFB_KIB)
 #define HFB_CHECKPOINT_BYTES (64u * HFB_MIB) /* of log between checkpoints */
 #define HFB_RETIRED_MAX	     4u		     /* files kept for recycling, a log */
 

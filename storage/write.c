@@ -32,7 +32,7 @@
  * Where nobody waits for `durable` writes go in strides: so much, or what is so old. A write
  * costs a core some 40 us of kernel, whatever its size up to here (virtio, 2026-11).
  */
-#define STRIDE_BYTES (1u * HFB_MIB)
+#define STRIDE_BYTES HFB_WRITE_BYTES_MAX
 #define STRIDE_NS    2000000u
 /* Somebody who asked for `durable` is taken to still wait for so long. */
 #define WANTED_NS 1000000000u
