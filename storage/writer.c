@@ -440,6 +440,8 @@ snapshot_fill(struct hfb_log *log, struct hfb_snapshot *s)
 	s->leader_epoch = log->epoch_started ? log->leader_epoch : log->recovered_epoch;
 	s->ended = log->end_marked;
 	s->dedup_count = hfb_dedup_snapshot(&log->dedup, s->dedup, s->dedup_max);
+	/* what became due since it was asked for is in it: a roll often moves the start as well */
+	log->checkpoint_due = false;
 	log->snapshot = s;
 }
 
@@ -472,7 +474,9 @@ log_checkpoint(struct hfb_log *log)
 		snapshot_send(log, s);
 		return;
 	}
-	if (log->durable - log->checkpoint_position >= HFB_CHECKPOINT_BYTES)
+	/* one that is on its way moves checkpoint_position when it is durable */
+	if (log->durable - log->checkpoint_position >= HFB_CHECKPOINT_BYTES &&
+	    !log->memory_asked && log->snapshot == NULL)
 		log->checkpoint_due = true;
 	if (!log->checkpoint_due || log->snapshot != NULL || log->checkpoint_under_way ||
 	    log->failed || log->detach == HFB_DETACH_LET_GO)
