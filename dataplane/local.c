@@ -21,6 +21,9 @@
 
 #define PAGE	   4096u
 #define FRAME_HEAD 8u /* {u32 size, u32 zero} */
+#define LINE	   64u
+/* Of frames to come lines are asked for at once: the client's cache has them, each is a wait. */
+#define AHEAD_BYTES (5 * LINE)
 
 _Static_assert(sizeof(struct hfb_channel) <= PAGE, "the channel's header is one page");
 
@@ -176,6 +179,13 @@ local_give_up(struct hfb_core *core, struct hfb_local *local)
 	__atomic_store_n(&local->broken, true, __ATOMIC_RELAXED);
 }
 
+static inline void
+lines_ask(const struct hfb_local *local, uint64_t from, uint64_t to)
+{
+	for (from &= ~(uint64_t)(LINE - 1); from < to; from += LINE)
+		__builtin_prefetch(local->to_core + (from & (local->to_core_bytes - 1)), 0, 3);
+}
+
 static uint32_t
 local_drain(struct hfb_core *core, struct hfb_local *local)
 {
@@ -191,6 +201,7 @@ local_drain(struct hfb_core *core, struct hfb_local *local)
 		local_give_up(core, local);
 		return 0;
 	}
+	lines_ask(local, head, tail - head < AHEAD_BYTES ? tail : head + AHEAD_BYTES);
 	while (head != tail && frames < HFB_LOCAL_FRAMES_A_TURN) {
 		const uint64_t at = head & (size - 1);
 		const uint64_t contiguous = size - at;
@@ -213,6 +224,9 @@ local_drain(struct hfb_core *core, struct hfb_local *local)
 			local_give_up(core, local);
 			break;
 		}
+		if (tail - head > step + AHEAD_BYTES)
+			lines_ask(local, head + AHEAD_BYTES,
+				  head + AHEAD_BYTES + (step < 2048 ? step : 2048));
 		hfb_session_local_frame(core, local->session, local->to_core + at + FRAME_HEAD,
 					bytes);
 		head += step;
