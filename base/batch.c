@@ -207,59 +207,52 @@ enum hfb_fault
 hfb_batch_parse(uint32_t seed, uint64_t position, const void *bytes, size_t size,
 		unsigned int checks, struct hfb_batch_view *ret_view)
 {
+	struct hfb_batch_view *v = ret_view;
 	const uint8_t *at = bytes;
-	struct hfb_batch_view v;
+	struct hfb_batch h;
 	enum hfb_fault fault;
 
-	memset(&v, 0, sizeof(v));
-	if (size < HFB_BATCH_HEADER_BYTES) {
-		*ret_view = v;
+	if (__builtin_expect(size < HFB_BATCH_HEADER_BYTES, 0)) {
+		memset(v, 0, sizeof(*v));
 		return HFB_FAULT_SHORT;
 	}
-	memcpy(&v.header, at, sizeof(v.header));
-	if (position % HFB_BATCH_ALIGN != 0 ||
-	    hfb_batch_crc(seed, position, &v.header) != v.header.header_crc)
+	memcpy(&h, at, sizeof(h));
+	if (position % HFB_BATCH_ALIGN != 0 || hfb_batch_crc(seed, position, &h) != h.header_crc)
 		return HFB_FAULT_HEADER;
-	fault = header_check(&v.header);
+	fault = header_check(&h);
 	if (fault != HFB_FAULT_NONE)
 		return fault;
 
-	v.position = position;
-	v.bytes = at;
-	v.payload = at + HFB_BATCH_HEADER_BYTES;
-	v.payload_bytes = v.header.size - HFB_BATCH_HEADER_BYTES;
-	if (v.header.flags & HFB_BATCH_CONTROL)
-		v.control = control_type(&v.header);
-	if (size < v.header.size) {
-		*ret_view = v;
+	/* straight into the caller's: a batch of one event is as much view as event */
+	v->position = position;
+	v->header = h;
+	v->bytes = at;
+	v->payload = at + HFB_BATCH_HEADER_BYTES;
+	v->payload_bytes = h.size - HFB_BATCH_HEADER_BYTES;
+	v->control = (h.flags & HFB_BATCH_CONTROL) != 0 ? control_type(&h) : 0;
+	v->extension_kinds = 0;
+	v->port_time_ns = 0;
+	if (size < h.size)
 		return HFB_FAULT_SHORT;
-	}
 	/* Padding's content is whatever was there. */
-	if (v.control == HFB_CONTROL_PADDING) {
-		*ret_view = v;
+	if (v->control == HFB_CONTROL_PADDING)
 		return HFB_FAULT_NONE;
-	}
-	if (v.header.flags & HFB_BATCH_EXTENSION) {
-		fault = extension_check(&v, v.payload, v.payload_bytes);
+	if (h.flags & HFB_BATCH_EXTENSION) {
+		fault = extension_check(v, v->payload, v->payload_bytes);
 		if (fault != HFB_FAULT_NONE)
-			goto out;
+			return fault;
 	}
 	if ((checks & HFB_CHECK_PAYLOAD) &&
-	    hfb_crc32c(0, v.payload, v.payload_bytes) != v.header.payload_crc) {
-		fault = HFB_FAULT_PAYLOAD;
-		goto out;
-	}
-	if (checks & HFB_CHECK_RECORDS) {
-		if (v.control != 0)
-			fault = control_check(&v);
-		else if (v.header.encoding == HFB_ENCODING_COMPACTED)
-			fault = compacted_check(&v) ? HFB_FAULT_NONE : HFB_FAULT_RECORDS;
-		else if (hfb_records_check(v.payload, v.payload_bytes, v.header.count) != 0)
-			fault = HFB_FAULT_RECORDS;
-	}
-out:
-	*ret_view = v;
-	return fault;
+	    hfb_crc32c(0, v->payload, v->payload_bytes) != h.payload_crc)
+		return HFB_FAULT_PAYLOAD;
+	if ((checks & HFB_CHECK_RECORDS) == 0)
+		return HFB_FAULT_NONE;
+	if (v->control != 0)
+		return control_check(v);
+	if (h.encoding == HFB_ENCODING_COMPACTED)
+		return compacted_check(v) ? HFB_FAULT_NONE : HFB_FAULT_RECORDS;
+	return hfb_records_check(v->payload, v->payload_bytes, h.count) == 0 ? HFB_FAULT_NONE
+									     : HFB_FAULT_RECORDS;
 }
 
 uint64_t

@@ -431,6 +431,18 @@ summary(struct consume *c, bool stats)
 			sum.bytes, sum.ring_reads, sum.file_reads, sum.lapped, sum.truncated,
 			sum.retired, sum.reconnects, sum.udp_datagrams, sum.udp_reasks,
 			sum.udp_duplicates);
+	for (uint32_t i = 0; stats && i < c->subs_count; i++) {
+		struct hfb_sub_latency l;
+
+		hfb_sub_latency_get(c->subs[i], &l);
+		if (l.samples == 0)
+			continue;
+		fprintf(stderr,
+			"committed to read, us: p50 %.1f, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f"
+			" (%" PRIu64 " looked at)\n",
+			(double)l.p50_ns / 1e3, (double)l.p90_ns / 1e3, (double)l.p99_ns / 1e3,
+			(double)l.p999_ns / 1e3, (double)l.max_ns / 1e3, l.samples);
+	}
 }
 
 int

@@ -317,6 +317,7 @@ local_hello(struct hfb_bus *bus, struct hfb_err *err)
 	bus->counters = counters;
 	bus->cores = welcome.cores;
 	bus->broker_epoch = welcome.broker_epoch;
+	bus->tsc_hz = welcome.tsc_hz;
 	return 0;
 
 fail_fds:

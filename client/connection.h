@@ -39,6 +39,7 @@ struct hfb_bus {
 	bool up;
 	uint32_t generation; /* counts connects; 0 = never was up */
 	uint64_t broker_epoch;
+	uint64_t tsc_hz; /* local; 0 = not known */
 	uint64_t down_since_ns, next_try_ns, checked_ns, retry_ns;
 	/* local */
 	char data_dir[4096];

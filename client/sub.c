@@ -92,6 +92,7 @@ hfb_sub_mark(struct hfb_sub *sub, enum hfb_item_kind kind, uint64_t to_position,
 	struct hfb_item *item = &sub->item;
 
 	memset(item, 0, sizeof(*item));
+	sub->marked = true;
 	item->kind = kind;
 	item->partition = sub->partition;
 	item->offset = sub->offset;
@@ -152,8 +153,11 @@ batch_begin(struct hfb_sub *sub)
 	item->batch_position = sub->view.position;
 	item->leader_epoch = b->leader_epoch;
 	item->is_feed = 0;
-	memset(&item->mark, 0, sizeof(item->mark));
-	item->mark.path = "";
+	if (sub->marked) {
+		sub->marked = false;
+		memset(&item->mark, 0, sizeof(item->mark));
+		item->mark.path = "";
+	}
 	if (b->flags & HFB_BATCH_STREAM)
 		feed_fill(sub);
 }
@@ -260,6 +264,8 @@ batch_take(struct hfb_sub *sub)
 	sub->position += b->size;
 	sub->epoch = b->leader_epoch;
 	sub->stats.bytes += b->size;
+	if (sub->sampled_tsc != 0)
+		hfb_sub_latency_note(sub);
 	if (sub->view.control == HFB_CONTROL_STREAM_START)
 		hfb_sub_stream_learn(sub, &sub->view);
 	if (sub->view.control == 0 && !skip) {
@@ -267,6 +273,8 @@ batch_take(struct hfb_sub *sub)
 		batch_begin(sub);
 		hfb_record_first(&sub->view, &sub->record);
 		sub->in_batch = true;
+		if (!sub->record.compacted && sub->skip_offset == 0)
+			return record_give_plain(sub);
 		return record_give(sub);
 	}
 	if (sub->view.control == HFB_CONTROL_GAP && !skip && b->base_offset >= sub->skip_offset &&
@@ -313,6 +321,8 @@ step(struct hfb_sub *sub, struct hfb_err *err)
 	case HFB_SOURCE_MARK:
 		return 1;
 	case HFB_SOURCE_FILLED:
+		sub->reads++;
+		return 2;
 	case HFB_SOURCE_AGAIN:
 		return 2;
 	default:
@@ -379,6 +389,12 @@ hfb_sub_place(const struct hfb_sub *sub, struct hfb_place *ret_place)
 	ret_place->offset = inside ? sub->view.header.base_offset : sub->offset;
 }
 
+uint64_t
+hfb_sub_reads(const struct hfb_sub *sub)
+{
+	return sub->reads;
+}
+
 void
 hfb_sub_stats_get(const struct hfb_sub *sub, struct hfb_sub_stats *ret_stats)
 {
@@ -409,6 +425,11 @@ hfb_sub_open(struct hfb_bus *bus, const struct hfb_sub_config *config, struct hf
 	if (sub == NULL)
 		return hfb_err_set(err, -ENOMEM, "out of memory");
 	sub->bus = bus;
+	sub->item.mark.path = "";
+	if (hfb_sub_latency_init(sub) < 0) {
+		free(sub);
+		return hfb_err_set(err, -ENOMEM, "out of memory");
+	}
 	memcpy(sub->topic, config->topic, strlen(config->topic) + 1);
 	sub->partition = config->partition;
 	sub->handle = address.handle;
@@ -439,5 +460,6 @@ hfb_sub_close(struct hfb_sub *sub)
 		return;
 	if (sub->source != NULL)
 		sub->source->close(sub);
+	free(sub->latency);
 	free(sub);
 }

@@ -24,6 +24,7 @@
 #define NO_POSITION   UINT64_MAX
 #define HUGE_ALIGN    (2u * HFB_MIB)
 #define RING_RETRY_NS 10000000ull
+#define SAMPLE_READS  16u /* one in so many is looked at for its latency */
 /* Less is not worth reading ahead. */
 #define AHEAD_FROM_BYTES (2u * HFB_AHEAD_CHUNK_BYTES)
 
@@ -35,8 +36,9 @@ struct hfb_local_source {
 	uint8_t *ring; /* mapped twice in a row */
 	uint64_t ring_bytes;
 	uint32_t ring_generation;
-	bool in_ring; /* the last bytes came from there */
-	bool live;    /* it was at the end, or in the ring: may be lapped */
+	bool in_ring;	  /* the last bytes came from there */
+	bool live;	  /* it was at the end, or in the ring: may be lapped */
+	bool reached_end; /* what comes now is new */
 	uint64_t ring_asked_ns;
 	uint64_t not_ring_below; /* distrusted: the files are asked below */
 	/* file */
@@ -421,7 +423,7 @@ attach_again(struct hfb_sub *sub, struct hfb_err *err)
 	file_close(l);
 	ring_unmap(l);
 	l->ring_asked_ns = 0;
-	l->in_ring = l->live = false;
+	l->in_ring = l->live = l->reached_end = false;
 	l->not_ring_below = 0;
 	l->retried_at = NO_POSITION;
 	l->attach_ns = 0;
@@ -446,7 +448,7 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 {
 	struct hfb_local_source *l = sub->local;
 	const struct hfb_positions *p;
-	uint64_t committed, durable, limit, size;
+	uint64_t committed, durable, limit, size, turn_tsc;
 	int64_t got;
 
 	if (l->generation != sub->bus->generation)
@@ -463,9 +465,11 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 	if (committed <= sub->position) {
 		if (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) == HFB_PARTITION_DELETED)
 			return hfb_err_set(err, -ENOENT, "topic %s was deleted", sub->topic);
-		l->live = true;
+		l->live = l->reached_end = true;
 		return HFB_SOURCE_NONE;
 	}
+	/* of this position or a later one */
+	turn_tsc = __atomic_load_n(&p->committed.turn_tsc, __ATOMIC_RELAXED);
 	size = need > HFB_SUB_CHUNK_BYTES ? need : HFB_SUB_CHUNK_BYTES;
 	if (size > committed - sub->position)
 		size = committed - sub->position;
@@ -478,12 +482,14 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 				ahead_free(l);
 			sub->bytes = l->buffer;
 			sub->bytes_left = size;
-			sub->stats.ring_reads++;
+			sub->sampled_tsc = 0;
+			if (sub->stats.ring_reads++ % SAMPLE_READS == 0 && l->reached_end)
+				sub->sampled_tsc = turn_tsc;
 			return HFB_SOURCE_FILLED;
 		}
 		if (l->live && l->ring != NULL &&
 		    published(&p->intent) - sub->position > l->ring_bytes) {
-			l->in_ring = l->live = false;
+			l->in_ring = l->live = l->reached_end = false;
 			return hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0,
 					    NULL);
 		}

@@ -53,6 +53,7 @@ struct hfb_sub_stream {
 	char feed[65];
 };
 
+struct hfb_histogram;
 struct hfb_local_source;
 struct hfb_udp_source;
 
@@ -85,6 +86,10 @@ struct hfb_sub {
 	uint64_t batch_end_position;
 
 	struct hfb_item item;
+	bool marked;	      /* item.mark says something */
+	uint64_t sampled_tsc; /* the next batch was committed then; 0 = not to be noted */
+	uint64_t reads;
+	struct hfb_histogram *latency;
 	struct hfb_sub_stream streams[HFB_SUB_STREAMS];
 	uint32_t streams_count;
 	/* what opening was told: truncated or below start; the first fill makes it a mark */
@@ -98,6 +103,10 @@ struct hfb_sub {
 /* Make sub->item a mark and move to @to_position. Returns HFB_SOURCE_MARK. */
 int hfb_sub_mark(struct hfb_sub *sub, enum hfb_item_kind kind, uint64_t to_position,
 		 uint64_t to_offset, uint32_t epoch, const char *path);
+
+/* sub_latency.c. 0, or -1 out of memory. */
+int hfb_sub_latency_init(struct hfb_sub *sub);
+void hfb_sub_latency_note(struct hfb_sub *sub); /* a batch committed at ->sampled_tsc */
 
 void hfb_sub_stream_learn(struct hfb_sub *sub, const struct hfb_batch_view *view);
 

@@ -98,6 +98,9 @@ durable_to(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary m
 		log->committed = mark.position;
 		log->committed_offset = mark.offset;
 		__atomic_store_n(&p->committed.offset, mark.offset, __ATOMIC_RELAXED);
+		if (writer->times != NULL)
+			__atomic_store_n(&p->committed.turn_tsc, writer->times->turn_tsc,
+					 __ATOMIC_RELAXED);
 		__atomic_store_n(&p->committed.position, mark.position, __ATOMIC_RELEASE);
 	}
 	log->advanced = true;

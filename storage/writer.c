@@ -325,7 +325,7 @@ hfb_writer_settings(struct hfb_writer *writer, struct hfb_log *log,
 
 /* A turn. ---------------------------------------------------------------------------- */
 
-/* What the turn has appended to @log is about to be visible. */
+/* What the turn has appended to @log is visible. */
 static inline void
 log_times_note(struct hfb_log *log, struct hfb_stage_times *times, uint64_t events)
 {
@@ -346,10 +346,6 @@ log_publish(struct hfb_log *log)
 	if (log->published == log->position)
 		return 0;
 	events = log->offset - p->received.offset;
-	hfb_log_marks_add(log);
-	HFB_PROBE4(append, log->topic, log->partition, log->position, events);
-	if (log->writer->times != NULL && events > 0)
-		log_times_note(log, log->writer->times, events);
 	log->published = log->position;
 	__atomic_store_n(&p->received.offset, log->offset, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->received.position, log->position, __ATOMIC_RELEASE);
@@ -357,9 +353,17 @@ log_publish(struct hfb_log *log)
 		log->committed = log->position;
 		log->committed_offset = log->offset;
 		__atomic_store_n(&p->committed.offset, log->offset, __ATOMIC_RELAXED);
+		if (log->writer->times != NULL)
+			__atomic_store_n(&p->committed.turn_tsc, log->writer->times->turn_tsc,
+					 __ATOMIC_RELAXED);
 		__atomic_store_n(&p->committed.position, log->position, __ATOMIC_RELEASE);
 		log->advanced = true;
 	}
+	/* readers may look while we take notes */
+	hfb_log_marks_add(log);
+	HFB_PROBE4(append, log->topic, log->partition, log->position, events);
+	if (log->writer->times != NULL && events > 0)
+		log_times_note(log, log->writer->times, events);
 	/* Prepared before it is needed. */
 	if (log->position >= log->plan_trigger && log->plan_append + 1 == log->plan_tail)
 		hfb_log_plan_next(log, 0);

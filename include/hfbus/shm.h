@@ -37,7 +37,9 @@ extern "C" {
 struct hfb_mark {
 	uint64_t position; /* release-stored */
 	uint64_t offset;   /* a hint: may be of a later position */
-	uint64_t unused[6];
+	uint64_t turn_tsc; /* committed: TSC as the turn that moved it began; the same hint; 0 = no
+			    */
+	uint64_t unused[5];
 };
 
 /* One partition. All lines but the last are written by its poll core only. */

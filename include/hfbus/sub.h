@@ -146,6 +146,23 @@ void hfb_sub_place(const struct hfb_sub *sub, struct hfb_place *ret_place);
 
 void hfb_sub_stats_get(const struct hfb_sub *sub, struct hfb_sub_stats *ret_stats);
 
+/**
+ * Counts what was read at once: a piece of the ring, of a file, a datagram. Events given
+ * with the same number came into view together, so one look at the clock does for all.
+ */
+uint64_t hfb_sub_reads(const struct hfb_sub *sub);
+
+/*
+ * From the turn of the poll core that committed events until this local subscriber had them,
+ * checked. One in sixteen reads of the ring is looked at, by the newest commit it saw: what
+ * had been waiting longer for a reader that was away counts like that. Old data is not counted.
+ */
+struct hfb_sub_latency {
+	uint64_t samples; /* 0: none yet, and the rest is 0 */
+	uint64_t p50_ns, p90_ns, p99_ns, p999_ns, max_ns;
+};
+void hfb_sub_latency_get(const struct hfb_sub *sub, struct hfb_sub_latency *ret_latency);
+
 #ifdef __cplusplus
 }
 #endif
