@@ -204,7 +204,7 @@ int64_t
 bench_reader_turn(struct bench_reader *r, uint32_t max)
 {
 	const struct hfb_item *item;
-	uint64_t now = 0, position = UINT64_MAX;
+	uint64_t now = 0, reads = UINT64_MAX, position = UINT64_MAX;
 	uint32_t n = 0;
 	int e = 0;
 
@@ -221,10 +221,13 @@ bench_reader_turn(struct bench_reader *r, uint32_t max)
 		n++;
 		if (r->from_ns == 0)
 			continue;
-		/* a clock's read for each batch: its events become visible together */
+		/* what was read at once came into view together: one reading of the clock */
 		if (item->batch_position != position) {
 			position = item->batch_position;
-			now = bench_now_ns();
+			if (hfb_sub_reads(r->sub) != reads) {
+				reads = hfb_sub_reads(r->sub);
+				now = bench_now_ns();
+			}
 		}
 		if (now < r->from_ns || now >= r->until_ns)
 			continue;
