@@ -4,10 +4,12 @@
  *
  * Works on a file alone, without a running bus. Behind a bad batch it searches the
  * next sound one, as a reader does. The blocks behind the last batch are zeros or
- * what a recycled file held before: neither is damage.
+ * what a recycled file held before: neither is damage. What is durable in the journal alone
+ * is not in the file yet: that there is one is said.
  */
 #include "cli.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -20,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <hfbus/journal.h>
 #include <hfbus/log.h>
 
 #include "batch.h"
@@ -321,6 +324,38 @@ header_print(struct dump *d, const struct hfb_segment_header *h)
 	       h->generation);
 }
 
+/* DATA/topics/<name>/<uuid>/<partition>/<file>: has DATA journals with something in them? */
+static bool
+journal_there(const char *path)
+{
+	char *data = realpath(path, NULL), folder[4096];
+	const struct dirent *entry;
+	bool found = false;
+	DIR *dir = NULL;
+
+	for (int level = 0; level < 5 && data != NULL; level++) {
+		char *slash = strrchr(data, '/');
+
+		if (slash == NULL || slash == data) {
+			free(data);
+			return false;
+		}
+		*slash = '\0';
+	}
+	if (data != NULL && (size_t)snprintf(folder, sizeof(folder), "%s/" HFB_JOURNAL_FOLDER,
+					     data) < sizeof(folder))
+		dir = opendir(folder);
+	while (dir != NULL && !found && (entry = readdir(dir)) != NULL) {
+		size_t n = strlen(entry->d_name), m = strlen(HFB_JOURNAL_SUFFIX);
+
+		found = n > m && strcmp(entry->d_name + n - m, HFB_JOURNAL_SUFFIX) == 0;
+	}
+	if (dir != NULL)
+		closedir(dir);
+	free(data);
+	return found;
+}
+
 static int
 dump_file(struct dump *d, struct hfb_err *err)
 {
@@ -380,7 +415,8 @@ dump_file(struct dump *d, struct hfb_err *err)
 		field(&d->out, ",\"first_offset\":", d->first_offset);
 		field(&d->out, ",\"next_offset\":", d->next_offset);
 		field(&d->out, ",\"end_position\":", d->end_position);
-		hfb_text_string(&d->out, "}\n");
+		hfb_text_string(&d->out, journal_there(d->path) ? ",\"journal\":true}\n"
+								: ",\"journal\":false}\n");
 		flush(d);
 	} else {
 		printf("%" PRIu64 " batches, %" PRIu64 " events, %" PRIu64 " gaps, offsets %" PRIu64
@@ -388,6 +424,11 @@ dump_file(struct dump *d, struct hfb_err *err)
 		       " bytes)\n",
 		       d->batches, d->events, d->gaps, d->first_offset, d->next_offset,
 		       d->end_position, d->bad, d->bad_bytes);
+		if (journal_there(d->path))
+			printf("the data folder has a journal: durable events that are not in this "
+			       "file "
+			       "yet may be there, until hfbusd has run for a second or has been "
+			       "started again\n");
 	}
 out:
 	free(bytes);

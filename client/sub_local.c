@@ -7,7 +7,7 @@
  *
  * Out of the ring we copy first and then look whether the writer's intent has
  * passed us: a copy that may have been overwritten is thrown away, and the files
- * have the same bytes. A file is read up to what is durable.
+ * have the same bytes. A file is read up to what is filed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -68,6 +68,13 @@ published(const struct hfb_mark *mark)
 	return __atomic_load_n(&mark->position, __ATOMIC_ACQUIRE);
 }
 
+/* What is durable is in a segment file up to here, and in the ring from here on. */
+static inline uint64_t
+filed(const struct hfb_positions *p)
+{
+	return __atomic_load_n(&p->filed, __ATOMIC_ACQUIRE);
+}
+
 /* Ring. -------------------------------------------------------------------------- */
 
 static void
@@ -79,7 +86,7 @@ ring_unmap(struct hfb_local_source *l)
 	l->ring_bytes = 0;
 }
 
-/* No ring is no error: the files have everything durable. */
+/* No ring is no error: the files have everything durable, if a second later. */
 static void
 ring_map(struct hfb_sub *sub)
 {
@@ -152,7 +159,7 @@ ring_copy(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size)
 
 	/* Entering needs some distance, else we would be thrown out again at once. Not where
 	 * nothing overwrites us, since the disk does not have it yet: no file has it either. */
-	if (!l->in_ring && position < published(&p->durable))
+	if (!l->in_ring && position < filed(p))
 		reach -= reach / 8;
 	if (position > intent || intent - position > reach)
 		return 0;
@@ -264,7 +271,7 @@ file_open(struct hfb_sub *sub, uint64_t position, struct hfb_err *err)
 }
 
 /*
- * Read up to @size bytes at @position, which must be durable that far.
+ * Read up to @size bytes at @position, which must be filed that far.
  * Returns how many (a segment's end may cut them), -ESPIPE (compaction left nothing
  * here, ->hole says where it goes on), or an error as above.
  */
@@ -448,7 +455,7 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 {
 	struct hfb_local_source *l = sub->local;
 	const struct hfb_positions *p;
-	uint64_t committed, durable, limit, size, turn_tsc;
+	uint64_t committed, in_files, limit, size, turn_tsc;
 	int64_t got;
 
 	if (l->generation != sub->bus->generation)
@@ -494,8 +501,8 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 					    NULL);
 		}
 	}
-	durable = published(&p->durable);
-	limit = committed < durable ? committed : durable;
+	in_files = filed(p);
+	limit = committed < in_files ? committed : in_files;
 	if (limit <= sub->position)
 		return HFB_SOURCE_NONE;
 	got = ahead_read(sub, limit, need, err);
@@ -548,12 +555,12 @@ damage_end(struct hfb_sub *sub, uint64_t from, uint64_t *ret_to, uint64_t *ret_o
 
 	while (at < committed) {
 		uint64_t size = committed - at < BUFFER_BYTES ? committed - at : BUFFER_BYTES;
-		uint64_t durable = published(&p->durable);
+		uint64_t in_files = filed(p);
 		int64_t got = -ENODATA;
 
-		if (at < durable)
+		if (at < in_files)
 			got = file_read(sub, at, l->buffer,
-					size < durable - at ? size : durable - at, &err);
+					size < in_files - at ? size : in_files - at, &err);
 		else if (ring_current(sub) && size <= l->ring_bytes &&
 			 ring_copy(sub, at, l->buffer, size))
 			got = (int64_t)size;
@@ -604,7 +611,7 @@ local_bad(struct hfb_sub *sub, enum hfb_fault fault, const struct hfb_batch_view
 			l->ring_asked_ns = 0;
 			return HFB_SOURCE_AGAIN;
 		}
-		if (sub->position < published(&p->durable)) {
+		if (sub->position < filed(p)) {
 			l->not_ring_below = sub->position + 1;
 			return HFB_SOURCE_AGAIN;
 		}
@@ -657,7 +664,7 @@ local_stream_search(struct hfb_sub *sub, uint64_t key)
 		int64_t got;
 
 		size = until - at < BUFFER_BYTES ? until - at : BUFFER_BYTES;
-		if (at + size <= published(&positions(sub)->durable))
+		if (at + size <= filed(positions(sub)))
 			got = file_read(sub, at, chunk, size, &err);
 		else
 			got = ring_current(sub) && size <= l->ring_bytes &&

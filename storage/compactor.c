@@ -258,7 +258,7 @@ plans_base(struct hfb_log *log)
 		head = __atomic_load_n(&log->plan_head, __ATOMIC_ACQUIRE);
 		tail = __atomic_load_n(&log->plan_tail, __ATOMIC_ACQUIRE);
 		if (head == tail)
-			return __atomic_load_n(&log->positions->durable.position, __ATOMIC_ACQUIRE);
+			return __atomic_load_n(&log->positions->filed, __ATOMIC_ACQUIRE);
 		base = __atomic_load_n(&hfb_log_plan(log, head)->base, __ATOMIC_RELAXED);
 		/* A slot is filled anew only after the head has passed it. */
 	} while (__atomic_load_n(&log->plan_head, __ATOMIC_ACQUIRE) != head);

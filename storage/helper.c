@@ -20,6 +20,7 @@
 
 #include "bug.h"
 #include "compactor.h"
+#include "journal.h"
 #include "store_private.h"
 #include "writer_private.h"
 
@@ -215,6 +216,8 @@ help(struct hfb_store *store)
 		hfb_group_serve(store, logs, n);
 		for (uint32_t i = 0; i < n; i++) {
 			store->taken = n - 1 - i;
+			/* where it is wanted there is much to do for single logs */
+			done += hfb_journal_make(store);
 			log_serve(logs[i], now_ns);
 		}
 		done += n;
@@ -223,6 +226,7 @@ help(struct hfb_store *store)
 		 */
 		done += rounds(store, now_ns);
 	}
+	done += hfb_journal_make(store);
 	done += hfb_compactor_serve(store->compactor);
 	return done + rounds(store, now_ns);
 }

@@ -35,11 +35,12 @@ _Static_assert(sizeof(struct hfb_batch) == HFB_BATCH_HEADER_BYTES, "layout");
 
 /* Claim and append. ---------------------------------------------------------- */
 
-/* Bytes below may be overwritten: what is written again must still be there. */
+/* Bytes below may be overwritten: what is not in its file, or is written again, must still
+ * be there. */
 static inline uint64_t
 ring_end(const struct hfb_log *log)
 {
-	return BLOCK_DOWN(log->durable) + log->ring_mask + 1;
+	return BLOCK_DOWN(log->filed) + log->ring_mask + 1;
 }
 
 void
@@ -620,7 +621,7 @@ hfb_log_room(const struct hfb_log *log)
 	room = end > log->position ? end - log->position : 0;
 	/* A ring that may still grow takes the largest batch, when asked twice. */
 	if (room < log->batch_bytes_max && log->ring_mask + 1 < log->ring_bytes_max &&
-	    log->position - log->durable < HFB_RESERVE_BYTES)
+	    log->position - log->filed < HFB_RESERVE_BYTES)
 		room = log->batch_bytes_max;
 	return room;
 }

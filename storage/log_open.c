@@ -284,7 +284,8 @@ static void
 recovered_take(struct hfb_log *log, struct hfb_recovered *found)
 {
 	log->position = log->published = log->submitted = found->end_position;
-	log->written = log->synced = log->durable = found->end_position;
+	log->written = log->synced = found->end_position;
+	log->durable = log->filed = found->end_position;
 	log->offset = log->durable_offset = found->end_offset;
 	log->committed = found->end_position;
 	log->committed_offset = found->end_offset;
@@ -328,6 +329,7 @@ positions_set(struct hfb_log *log)
 	mark_set(&p->start, log->start, log->start_offset);
 	mark_set(&p->received, log->position, log->offset);
 	mark_set(&p->durable, log->durable, log->durable_offset);
+	__atomic_store_n(&p->filed, log->filed, __ATOMIC_RELEASE);
 	mark_set(&p->mirror_received, 0, 0);
 	mark_set(&p->mirror_durable, 0, 0);
 	mark_set(&p->committed, log->committed, log->committed_offset);

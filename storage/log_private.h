@@ -102,6 +102,22 @@ enum {
 	HFB_ASK_LET_GO = 1u << 7,     /* detach: touch the log no more */
 };
 
+/* What the journal of its core knows of a log (journal.c). */
+enum hfb_journal_state {
+	HFB_JOURNAL_NONE = 0, /* nothing that the log's own file does not have */
+	HFB_JOURNAL_HELD,     /* bytes that are to be filed in a while */
+	HFB_JOURNAL_FILING,   /* being written to the log's file, as far as `target` */
+};
+struct hfb_journal_part {
+	enum hfb_journal_state state;
+	bool flies;			 /* in the group that is in flight */
+	uint32_t file, target_file;	 /* of the journal: where the oldest of it is, and what is
+					  * behind target */
+	uint64_t end, target;		 /* positions */
+	uint64_t since_ns;		 /* held since then */
+	struct hfb_log *next, *previous; /* while HELD */
+};
+
 enum hfb_detach_step {
 	HFB_ATTACHED = 0,
 	HFB_DETACH_MARK,  /* append the end mark */
@@ -125,6 +141,7 @@ struct hfb_log {
 	uint64_t limit;		   /* a claim that ends here or below just fits */
 	uint64_t position, offset; /* of the next batch */
 	uint64_t durable;	   /* batch boundary */
+	uint64_t filed;		   /* the same of what the segment files hold: <= durable */
 	uint64_t last_timestamp_ns;
 	uint64_t index_due;   /* position from which the next index entry is due */
 	uint32_t claim_bytes; /* of the claim under way, 0 = none */
@@ -178,6 +195,7 @@ struct hfb_log {
 	struct hfb_write writes[HFB_WRITES_MAX];
 	struct hfb_boundary marks[HFB_MARKS];
 	struct hfb_stage_marks stage_marks;
+	struct hfb_journal_part journal;
 
 	/* Core and helper. */
 	uint32_t asks __attribute__((aligned(64))); /* HFB_ASK_* */
@@ -242,6 +260,15 @@ hfb_log_plan(struct hfb_log *log, uint32_t number)
 	return &log->plans[number & (HFB_PLANS - 1)];
 }
 
+/* Somebody who asked for `durable` is taken to still wait for so long. */
+#define HFB_WANTED_NS 1000000000u
+static inline bool
+hfb_log_durable_waits(const struct hfb_log *log, uint64_t now_ns)
+{
+	return log->commit_stage != HFB_STAGE_RECEIVED ||
+	       now_ns - log->durable_wanted_ns < HFB_WANTED_NS;
+}
+
 /* log_open.c: limits as a topic sets them, and the largest batch they allow. */
 void hfb_log_limits_set(struct hfb_log *log, uint64_t segment_bytes_max, uint64_t ring_bytes_max);
 uint64_t hfb_log_batch_bytes_for(const struct hfb_log *log);
@@ -265,6 +292,8 @@ void hfb_log_ring_ask(struct hfb_log *log, uint64_t bytes);
 struct hfb_boundary hfb_log_marks_take(struct hfb_log *log, uint64_t position,
 				       struct hfb_boundary floor);
 void hfb_log_marks_add(struct hfb_log *log);
+/* snapshot.c, owner core, each turn: on with the checkpoint that is due. */
+void hfb_log_checkpoint(struct hfb_log *log);
 /* Ring bytes up to here stay as they are: reader's lapping check. */
 void hfb_log_intent_raise(struct hfb_log *log, uint64_t to);
 

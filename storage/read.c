@@ -131,7 +131,7 @@ int
 hfb_log_read_start(struct hfb_log *log, uint64_t position, struct hfb_read *r)
 {
 	struct hfb_writer *writer = log->writer;
-	uint64_t limit = log->durable < log->committed ? log->durable : log->committed;
+	uint64_t limit = log->filed < log->committed ? log->filed : log->committed;
 	struct hfb_segment *segment;
 	struct hfb_read_op *op;
 	int fd;

@@ -21,8 +21,8 @@
 void
 hfb_retention_seal(struct hfb_log *log)
 {
-	/* pairs with the release when durable was published */
-	uint64_t durable = __atomic_load_n(&log->positions->durable.position, __ATOMIC_ACQUIRE);
+	/* pairs with the release when it was published */
+	uint64_t filed = __atomic_load_n(&log->positions->filed, __ATOMIC_ACQUIRE);
 	const struct hfb_table *table = log->table.current;
 
 	for (uint32_t i = 0; i < table->count; i++) {
@@ -32,7 +32,7 @@ hfb_retention_seal(struct hfb_log *log)
 		struct hfb_err err;
 		int r;
 
-		if (s->sealed || s->base_position + s->capacity_bytes > durable)
+		if (s->sealed || s->base_position + s->capacity_bytes > filed)
 			continue;
 		summary = (struct hfb_index_summary){
 			.base_position = s->base_position,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "crc32c.h"
 #include "env.h"
 #include "file.h"
+#include "journal.h"
 #include "recover.h"
 #include "store_private.h"
 #include "units.h"
@@ -163,6 +165,9 @@ hfb_store_open(const struct hfb_store_config *config, struct hfb_env *env,
 	if (r < 0)
 		goto fail;
 	files_raise();
+	r = hfb_journal_replay(store, err);
+	if (r < 0)
+		goto fail;
 	r = hfb_helper_start(store, err);
 	if (r < 0)
 		goto fail;
@@ -318,6 +323,15 @@ epoch_load(struct hfb_store *store, const char *path, uint32_t *ret_epoch, struc
 }
 
 int
+hfb_store_epoch_last(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_err *err)
+{
+	char path[HFB_PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/epoch", store->data_dir);
+	return epoch_load(store, path, ret_epoch, err);
+}
+
+int
 hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_err *err)
 {
 	struct epoch_search search = { .store = store, .err = err };
@@ -330,10 +344,9 @@ hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_e
 	if (r == -ENOENT || r == -EBADMSG) {
 		/* Lost or damaged: the logs know. An epoch must never be used twice. */
 		if (r == -EBADMSG)
-			snprintf(store->note, sizeof(store->note),
-				 "%s: damaged; the leader epoch is"
-				 " taken from the logs",
-				 path);
+			hfb_store_note_set(store,
+					   "%s: damaged; the leader epoch is taken from the logs",
+					   path);
 		r = hfb_store_scan(store, epoch_of_partition, &search, err);
 		if (r == 0)
 			r = search.error;
@@ -353,8 +366,20 @@ hfb_store_epoch_begin(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_e
 		r = hfb_folder_sync(store->env, store->data_dir, err);
 	if (r < 0)
 		return r;
-	*ret_epoch = file.leader_epoch;
+	*ret_epoch = store->leader_epoch = file.leader_epoch;
 	return 0;
+}
+
+void
+hfb_store_note_set(struct hfb_store *store, const char *format, ...)
+{
+	va_list ap;
+
+	if (store->note[0] != '\0')
+		return;
+	va_start(ap, format);
+	vsnprintf(store->note, sizeof(store->note), format, ap);
+	va_end(ap);
 }
 
 const char *

@@ -35,6 +35,10 @@ struct hfb_store_config {
 	bool hugepages;			/* rings from hugetlb when the class allows */
 	int helper_cpu;			/* -1 = anywhere */
 	bool helper_manual;		/* no thread: tests and simulators call hfb_store_help() */
+	/* partitions of a core with something to make durable from which on they share a journal;
+	 * 0 = 4, all ones = never; and the size of each of its files, 0 = 32 MiB */
+	uint32_t journal_logs_min;
+	uint64_t journal_file_bytes;
 	uint32_t group_min; /* logs whose file work is done together from so many on; 0 = 16 */
 };
 

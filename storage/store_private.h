@@ -34,9 +34,12 @@ struct hfb_store {
 	char *data_dir;
 	struct hfb_store_config config;
 	int lock_fd;
-	bool synced;	   /* all of it is durable, and nobody has written since: recover.h */
-	bool flush_covers; /* one flush makes all O_DIRECT overwrites durable here */
-	bool group_always; /* plain writes and flushes even for few logs, as configured */
+	bool synced;		/* all of it is durable, and nobody has written since: recover.h */
+	bool flush_covers;	/* one flush makes all O_DIRECT overwrites durable here */
+	uint32_t leader_epoch;	/* of this run, 0 = not begun: no journal is written then */
+	uint32_t journal_asked; /* cores -> helper: some journal wants its files */
+	uint32_t journals;	/* made so far, under lock */
+	bool group_always;	/* plain writes and flushes even for few logs, as configured */
 	pthread_mutex_t lock;
 	struct hfb_log *logs;	    /* under lock */
 	struct hfb_writer *writers; /* under lock */
@@ -55,6 +58,11 @@ struct hfb_store {
 	char note[HFB_PATH_MAX + 80]; /* hfb_store_note() */
 };
 
+/* The leader epoch of the run before. 0, -ENOENT, -EBADMSG, -errno. */
+int hfb_store_epoch_last(struct hfb_store *store, uint32_t *ret_epoch, struct hfb_err *err);
+/* Keep a sentence for hfb_store_note(); the first one stays. */
+void hfb_store_note_set(struct hfb_store *store, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Any thread: there is something for the helper. */
 void hfb_store_wake(struct hfb_store *store);
 int hfb_helper_start(struct hfb_store *store, struct hfb_err *err);

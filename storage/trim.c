@@ -47,7 +47,7 @@ hfb_log_trim(struct hfb_log *log, uint64_t before, bool *ret_done, struct hfb_er
 
 /* The batch that holds @offset, or the first behind it, in segment @s. False: not there. */
 static bool
-place_in(struct hfb_log *log, const struct hfb_segment *s, uint64_t offset, uint64_t durable,
+place_in(struct hfb_log *log, const struct hfb_segment *s, uint64_t offset, uint64_t filed,
 	 uint64_t *ret_position)
 {
 	const struct hfb_index *index = s->index;
@@ -62,7 +62,7 @@ place_in(struct hfb_log *log, const struct hfb_segment *s, uint64_t offset, uint
 	char path[HFB_PATH_MAX];
 	struct hfb_err err = { 0 };
 	enum hfb_fault fault = HFB_FAULT_NONE;
-	bool found = false;
+	bool found = false, again;
 
 	if (index != NULL)
 		(void)hfb_index_by_offset(index, offset, &entry);
@@ -77,9 +77,9 @@ place_in(struct hfb_log *log, const struct hfb_segment *s, uint64_t offset, uint
 	}
 	/* Not found: removed by compaction; the next segment then. */
 	*ret_position = s->base_position + s->capacity_bytes;
-	if (*ret_position > durable)
-		*ret_position = durable;
-	while (!found && reader.scan.position < durable) {
+	if (*ret_position > filed)
+		*ret_position = filed;
+	while (!found && reader.scan.position < filed) {
 		fault = hfb_segment_reader_next(&reader, HFB_CHECK_HEADER, &view);
 		if (fault != HFB_FAULT_NONE)
 			break;
@@ -95,16 +95,20 @@ place_in(struct hfb_log *log, const struct hfb_segment *s, uint64_t offset, uint
 			hfb_helper_trouble(log, &err);
 		}
 	}
-	fault = reader.scan.error < 0 ? HFB_FAULT_HEADER : HFB_FAULT_NONE;
+	again = reader.scan.error < 0;
 	hfb_segment_reader_fini(&reader);
-	return fault == HFB_FAULT_NONE; /* a read error: again in the next round */
+	/* It is in the journal still, and filed soon. */
+	if (!found && *ret_position == filed &&
+	    filed != __atomic_load_n(&log->positions->durable.position, __ATOMIC_ACQUIRE))
+		again = true;
+	return !again; /* in the next round */
 }
 
 void
 hfb_trim_round(struct hfb_log *log)
 {
 	uint64_t offset = __atomic_load_n(&log->trim_offset, __ATOMIC_RELAXED);
-	uint64_t durable = __atomic_load_n(&log->positions->durable.position, __ATOMIC_ACQUIRE);
+	uint64_t filed = __atomic_load_n(&log->positions->filed, __ATOMIC_ACQUIRE);
 	const struct hfb_table *table = log->table.current;
 	const struct hfb_segment *segment = NULL;
 	uint64_t position = 0;
@@ -118,6 +122,6 @@ hfb_trim_round(struct hfb_log *log)
 			break;
 		segment = s;
 	}
-	if (segment != NULL && place_in(log, segment, offset, durable, &position))
+	if (segment != NULL && place_in(log, segment, offset, filed, &position))
 		hfb_retention_retire(log, position, offset);
 }

@@ -19,6 +19,7 @@
 
 #include "bug.h"
 #include "clock.h"
+#include "journal.h"
 #include "probe.h"
 #include "store_private.h"
 #include "writer_private.h"
@@ -34,8 +35,6 @@
  */
 #define STRIDE_BYTES HFB_WRITE_BYTES_MAX
 #define STRIDE_NS    2000000u
-/* Somebody who asked for `durable` is taken to still wait for so long. */
-#define WANTED_NS 1000000000u
 /* From here on a write ends with a block, so that the next need not wait for it. */
 #define ALIGNED_BYTES (64u * HFB_KIB)
 
@@ -61,7 +60,7 @@ plans_pop(struct hfb_writer *writer, struct hfb_log *log)
 	bool sealed = false;
 
 	while (log->plan_head != log->plan_append &&
-	       hfb_log_plan(log, log->plan_head)->end <= log->durable) {
+	       hfb_log_plan(log, log->plan_head)->end <= log->filed) {
 		struct hfb_segment *segment = hfb_log_plan(log, log->plan_head)->bound;
 
 		if (segment->file_slot >= 0) {
@@ -82,8 +81,8 @@ plans_pop(struct hfb_writer *writer, struct hfb_log *log)
 	}
 }
 
-static void
-durable_to(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary mark)
+void
+hfb_write_durable(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary mark)
 {
 	struct hfb_positions *p = log->positions;
 
@@ -107,6 +106,18 @@ durable_to(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary m
 	HFB_PROBE4(durable, log->topic, log->partition, mark.position, mark.offset);
 	if (writer->times != NULL)
 		hfb_stage_marks_durable(&log->stage_marks, mark.position, writer->times);
+}
+
+/* Synced in the segment files up to @mark. */
+static void
+filed_to(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary mark)
+{
+	if (mark.position <= log->filed)
+		return;
+	log->filed = mark.position;
+	hfb_write_durable(writer, log, mark);
+	/* behind durable: who reads this first may take it for a part of that */
+	__atomic_store_n(&log->positions->filed, mark.position, __ATOMIC_RELEASE);
 	plans_pop(writer, log);
 	hfb_log_limit_update(log);
 }
@@ -209,10 +220,12 @@ write_waits(struct hfb_writer *writer, struct hfb_log *log)
 {
 	uint64_t bytes = log->position - log->submitted;
 
+	if (hfb_journal_takes(writer->journal, log))
+		return true;
 	if (log->commit_stage != HFB_STAGE_RECEIVED || log->detach != HFB_ATTACHED || bytes == 0)
 		return false;
 	if (bytes >= STRIDE_BYTES || bytes >= (log->ring_mask + 1) / 4 ||
-	    writer->now_ns - log->durable_wanted_ns < WANTED_NS)
+	    hfb_log_durable_waits(log, writer->now_ns))
 		return false;
 	if (log->stride_ns == 0)
 		log->stride_ns = writer->now_ns;
@@ -245,7 +258,7 @@ hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 		if (!write_submit(writer, w))
 			return formed;
 	}
-	if (log->detach != HFB_ATTACHED && !log->detach_clean)
+	if (log->detach != HFB_ATTACHED && !log->detach_clean && !hfb_journal_holds(log))
 		return formed;
 	if (write_waits(writer, log))
 		return formed;
@@ -333,7 +346,8 @@ hfb_write_done(struct hfb_writer *writer, struct hfb_write *w, int32_t result)
 	writes_pop(log);
 	if (!log->group && !log->failed) {
 		log->synced = log->written;
-		durable_to(writer, log, log->written_mark);
+		filed_to(writer, log, log->written_mark);
+		hfb_journal_filed(writer->journal, log);
 	}
 }
 
@@ -423,6 +437,7 @@ hfb_write_flush_done(struct hfb_writer *writer, int32_t result)
 		if (log->failed)
 			continue;
 		log->synced = log->flush_end;
-		durable_to(writer, log, log->flush_mark);
+		filed_to(writer, log, log->flush_mark);
+		hfb_journal_filed(writer->journal, log);
 	}
 }

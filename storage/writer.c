@@ -7,6 +7,7 @@
 
 #include "bug.h"
 #include "clock.h"
+#include "journal.h"
 #include "probe.h"
 #include "store_private.h"
 #include "writer_private.h"
@@ -88,6 +89,7 @@ hfb_writer_create(struct hfb_store *store, const struct hfb_writer_config *confi
 		goto fail;
 	slots_init(&w->files, w->io->files_max);
 	slots_init(&w->buffers, w->io->buffers_max);
+	w->journal = hfb_journal_create(w);
 	w->stats.unregistered = w->io->fallbacks;
 	pthread_mutex_lock(&store->lock);
 	w->next = store->writers;
@@ -116,6 +118,7 @@ hfb_writer_destroy(struct hfb_writer *writer)
 		hfb_assert(*at != NULL);
 	*at = writer->next;
 	pthread_mutex_unlock(&writer->store->lock);
+	hfb_journal_destroy(writer->journal);
 	hfb_env_io_destroy(writer->io);
 	hfb_spsc_destroy(writer->to_helper);
 	hfb_spsc_destroy(writer->from_helper);
@@ -222,6 +225,7 @@ log_gone(struct hfb_writer *writer, struct hfb_log *log)
 		segment->file_slot = -1;
 	}
 	ring_unregister(writer, log->ring_now);
+	hfb_journal_forget(writer->journal, log);
 	hfb_dedup_fini(&log->dedup);
 	writer->logs_count--;
 	__atomic_store_n(&log->positions->state, HFB_PARTITION_CLOSED, __ATOMIC_RELEASE);
@@ -235,11 +239,13 @@ log_drained(struct hfb_log *log)
 {
 	const struct hfb_plan *plan = hfb_log_plan(log, log->plan_write);
 
-	if (log->writes_count > 0 || log->flush_armed)
+	if (log->writes_count > 0 || log->flush_armed || log->journal.flies)
 		return false;
-	if (log->failed || !log->detach_clean)
+	if (log->failed)
 		return true;
-	if (log->durable == log->position && log->synced == log->written)
+	if (!log->detach_clean)
+		return !hfb_journal_holds(log);
+	if (log->filed == log->position && log->synced == log->written)
 		return true;
 	/* The disk is full and the rest has no file to go to. */
 	return log->submitted != log->position && log->synced == log->written &&
@@ -266,7 +272,7 @@ log_detaching(struct hfb_writer *writer, struct hfb_log *log)
 		if (!log_drained(log))
 			return;
 		log->detach = HFB_DETACH_LET_GO;
-		if (log->end_marked && !log->failed && log->durable == log->position) {
+		if (log->end_marked && !log->failed && log->filed == log->position) {
 			log->checkpoint_due = true;
 			log->detach = HFB_DETACH_CHECKPOINT;
 		}
@@ -374,7 +380,7 @@ log_publish(struct hfb_log *log)
 static void
 ring_switch(struct hfb_writer *writer, struct hfb_log *log, struct hfb_ring *ring)
 {
-	uint64_t from = BLOCK_DOWN(log->durable), mask = ring->size - 1;
+	uint64_t from = BLOCK_DOWN(log->filed), mask = ring->size - 1;
 
 	memcpy(ring->bytes + (from & mask), log->ring + (from & log->ring_mask),
 	       log->position - from);
@@ -403,7 +409,7 @@ ring_consider(struct hfb_writer *writer, struct hfb_log *log)
 	if (size >= log->ring_bytes_max)
 		return;
 	/* not earlier: when the disk stalls, all logs wait, and larger rings help none of them */
-	if (log->position - log->durable > size / 2) {
+	if (log->position - log->filed > size / 2) {
 		hfb_log_ring_ask(log, size * 4);
 		return;
 	}
@@ -413,82 +419,6 @@ ring_consider(struct hfb_writer *writer, struct hfb_log *log)
 		hfb_log_ring_ask(log, size * 4);
 	log->ring_since_position = log->position;
 	log->ring_since_ns = writer->now_ns;
-}
-
-/* The helper's memory goes back to it, with a checkpoint in it or not. */
-static void
-snapshot_send(struct hfb_log *log, struct hfb_snapshot *s)
-{
-	log->checkpoint_under_way = true;
-	/* pairs with the acquire in the helper */
-	__atomic_store_n(&log->snapshot_full, s, __ATOMIC_RELEASE);
-	hfb_log_ask(log, HFB_ASK_CHECKPOINT);
-}
-
-static void
-snapshot_fill(struct hfb_log *log, struct hfb_snapshot *s)
-{
-	if (log->dedup.count > s->dedup_max) {
-		/* More producers came meanwhile than there is room for. A checkpoint
-		 * without some would have a restart forget them: once more, with more. */
-		s->dedup_count = log->dedup.count;
-		log->checkpoint_due = true;
-		snapshot_send(log, s);
-		return;
-	}
-	s->position = log->position;
-	s->offset = log->offset;
-	s->start_position = log->start;
-	s->start_offset = log->start_offset;
-	s->last_timestamp_ns = log->last_timestamp_ns;
-	s->leader_epoch = log->epoch_started ? log->leader_epoch : log->recovered_epoch;
-	s->ended = log->end_marked;
-	s->dedup_count = hfb_dedup_snapshot(&log->dedup, s->dedup, s->dedup_max);
-	/* what became due since it was asked for is in it: a roll often moves the start as well */
-	log->checkpoint_due = false;
-	log->snapshot = s;
-}
-
-static void
-log_checkpoint(struct hfb_log *log)
-{
-	uint64_t tried = __atomic_load_n(&log->checkpoint_tried, __ATOMIC_ACQUIRE);
-
-	if (log->let_go_asked)
-		return;
-	if (tried != log->checkpoint_tries) {
-		log->checkpoint_tries = tried;
-		log->checkpoint_under_way = false;
-	}
-	if (log->memory_asked) {
-		struct hfb_snapshot *s = __atomic_load_n(&log->snapshot_memory, __ATOMIC_ACQUIRE);
-
-		if (s == NULL)
-			return;
-		log->snapshot_memory = NULL;
-		log->memory_asked = false;
-		if (s != HFB_SNAPSHOT_NONE)
-			snapshot_fill(log, s);
-	}
-	if (log->snapshot != NULL && log->durable >= log->snapshot->position) {
-		struct hfb_snapshot *s = log->snapshot;
-
-		log->checkpoint_position = s->position;
-		log->snapshot = NULL;
-		snapshot_send(log, s);
-		return;
-	}
-	/* one that is on its way moves checkpoint_position when it is durable */
-	if (log->durable - log->checkpoint_position >= HFB_CHECKPOINT_BYTES &&
-	    !log->memory_asked && log->snapshot == NULL)
-		log->checkpoint_due = true;
-	if (!log->checkpoint_due || log->snapshot != NULL || log->checkpoint_under_way ||
-	    log->failed || log->detach == HFB_DETACH_LET_GO)
-		return;
-	log->checkpoint_due = false;
-	log->memory_asked = true;
-	__atomic_store_n(&log->dedup_count, log->dedup.count, __ATOMIC_RELAXED);
-	hfb_log_ask(log, HFB_ASK_MEMORY);
 }
 
 static void
@@ -575,6 +505,9 @@ reap(struct hfb_writer *writer)
 		case HFB_OP_FLUSH:
 			hfb_write_flush_done(writer, done[i].result);
 			break;
+		case HFB_OP_JOURNAL:
+			hfb_journal_done(writer->journal, done[i].result);
+			break;
 		}
 	}
 	return n;
@@ -586,14 +519,14 @@ log_idle(const struct hfb_log *log)
 	if (log->detach == HFB_DETACHED)
 		return true;
 	/* stays in the list while a flush that will look for it there is in flight */
-	if (log->failed && log->writes_count == 0 && !log->flush_armed &&
+	if (log->failed && log->writes_count == 0 && !log->flush_armed && !log->journal.flies &&
 	    log->detach == HFB_ATTACHED)
 		return true;
 	if (log->detach != HFB_ATTACHED || log->writes_count > 0 || log->checkpoint_due ||
 	    log->snapshot != NULL)
 		return false;
-	return log->published == log->position && log->submitted == log->position &&
-	       log->written == log->synced;
+	return log->published == log->position && log->written == log->synced &&
+	       (log->submitted == log->position || hfb_journal_rests(log));
 }
 
 /* Callbacks, and logs that need nothing more leave the list. */
@@ -644,6 +577,8 @@ give_up(struct hfb_writer *writer, int error)
 	}
 	if (writer->flush_in_flight)
 		hfb_write_flush_done(writer, error);
+	if (hfb_journal_flies(writer->journal))
+		hfb_journal_done(writer->journal, error);
 	for (uint32_t i = 0; i < HFB_READS_MAX; i++)
 		if (writer->reads[i].read != NULL && !writer->reads[i].parked)
 			hfb_read_done(writer, &writer->reads[i], error);
@@ -710,7 +645,7 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 		struct hfb_log *log = writer->active[i];
 
 		log->claim_bytes = 0;
-		log_checkpoint(log);
+		hfb_log_checkpoint(log);
 		if (log->detach != HFB_ATTACHED)
 			log_detaching(writer, log);
 		/* from there on nothing may be asked of the helper */
@@ -725,6 +660,7 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 	writer->delayed = false;
 	group = writer->store->flush_covers &&
 		(writer->active_count >= GROUP_LOGS || writer->store->group_always);
+	work += hfb_journal_form(writer->journal);
 	work += forms(writer, group);
 	if (writer->store->flush_covers)
 		hfb_write_flush_start(writer);
@@ -744,7 +680,7 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 bool
 hfb_writer_busy(const struct hfb_writer *writer)
 {
-	return writer->in_flight > 0 || writer->delayed;
+	return writer->in_flight > 0 || writer->delayed || hfb_journal_waits(writer->journal);
 }
 
 int

@@ -69,6 +69,7 @@ int hfb_writer_eventfd(const struct hfb_writer *writer);
 struct hfb_writer_stats {
 	uint64_t writes, write_bytes, syncs, reads, errors, short_writes, yields, naps,
 		unregistered;
+	uint64_t journal_writes, journal_bytes;
 };
 const struct hfb_writer_stats *hfb_writer_stats(const struct hfb_writer *writer);
 

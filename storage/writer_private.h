@@ -21,10 +21,11 @@
 #define HFB_QUEUE_DEPTH	 128u
 
 /* The low bits of an operation's user data. */
-#define HFB_OP_WRITE 0u
-#define HFB_OP_READ  1u
-#define HFB_OP_FLUSH 2u
-#define HFB_OP_MASK  7u
+#define HFB_OP_WRITE   0u
+#define HFB_OP_READ    1u
+#define HFB_OP_FLUSH   2u
+#define HFB_OP_JOURNAL 3u
+#define HFB_OP_MASK    7u
 
 struct hfb_read_op {
 	struct hfb_read *read; /* NULL = free */
@@ -70,6 +71,7 @@ struct hfb_writer {
 	struct hfb_dedup_pool *dedup_pool;
 	void *dedup_memory;
 	struct hfb_slots files, buffers;
+	struct hfb_journal *journal; /* NULL = none */
 	struct hfb_writer_stats stats;
 	struct hfb_stage_times *times; /* NULL = not recorded */
 	uint64_t flush_tsc;	       /* when the flush in flight was submitted */
@@ -106,5 +108,7 @@ void hfb_write_done(struct hfb_writer *writer, struct hfb_write *write, int32_t 
 void hfb_write_flush_start(struct hfb_writer *writer);
 void hfb_write_flush_done(struct hfb_writer *writer, int32_t result);
 void hfb_write_fail(struct hfb_writer *writer, struct hfb_log *log, int error);
+/* Everything up to @mark is on the disk: said to readers and to who waits. */
+void hfb_write_durable(struct hfb_writer *writer, struct hfb_log *log, struct hfb_boundary mark);
 
 #endif

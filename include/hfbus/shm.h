@@ -56,7 +56,8 @@ struct hfb_positions {
 	uint32_t state;		  /* enum hfb_partition_state */
 	uint32_t ring_bytes;
 	uint64_t segment_bytes;
-	uint64_t unused0[5];
+	uint64_t filed; /* segment files hold what is below; durable may be ahead, by a journal */
+	uint64_t unused0[4];
 	/* identity: written once before `handle_used`, by the main thread */
 	uint32_t handle_used; /* 1 = slot in use, release-stored last */
 	uint32_t partition;

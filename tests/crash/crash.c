@@ -2,14 +2,14 @@
 /*
  * crash - does what was acked durable survive a power failure at any moment?
  *
- *	crash [--images N] [--seed N] [--sync auto|dsync|fdatasync] [--expect-failure]
+ *	crash [--images N] [--seed N] [--sync auto|dsync|fdatasync]
+ *	      [--journal auto|on|off] [--expect-failure]
  *
  * The real store, logs and writer run on a disk that remembers every write, sync
  * and name operation in order (sim_disk.h): some partitions and producers, rolls,
- * recycling by retention, clean stops and kills. Noted beside: what was appended
- * when, and what was acked durable when. Then images are made of what the disk
- * may hold had the power failed at some moment, and each is recovered by the
- * real recovery:
+ * recycling by retention, the journal that they share, clean stops and kills. Noted beside: what
+ *was appended when, and what was acked durable when. Then images are made of what the disk may hold
+ *had the power failed at some moment, and each is recovered by the real recovery:
  *
  *   - every event acked by then is there, unchanged, at its offset, once;
  *   - nothing else is there but events appended by then, in order;
@@ -48,7 +48,7 @@
 #include "writer.h"
 
 #define DATA		"/data"
-#define PARTITIONS	3u
+#define PARTITIONS	6u /* the later ones: little each, for the journal */
 #define PRODUCERS	3u /* a partition */
 #define COMPACTED	1u /* the partition that is */
 #define KEYS		25u
@@ -59,12 +59,14 @@
 
 static struct {
 	uint64_t images, again, worlds, failures, acked_checked, events_checked, operations, rolls,
-		recycled, kills, breaches, compacted_files, compacted_events;
+		recycled, kills, breaches, compacted_files, compacted_events, journal_groups;
 	char first[512];
 } total;
 
 static enum hfb_sync_mode sync_asked = HFB_SYNC_AUTO; /* auto: both in turn */
 static enum hfb_sync_mode sync_mode;
+static enum { JOURNAL_AUTO, JOURNAL_ON, JOURNAL_OFF } journal_asked; /* auto: both in turn */
+static bool journal_on;
 static bool verbose;
 
 /* Where the first failure of an image was seen, to be explained. */
@@ -496,6 +498,11 @@ world_open(struct world *w)
 		/* both ways of making files: one by one, and several together */
 		.group_min = (uint32_t)(1 + sim_random(&w->random) % 3),
 		.dedup_window_ns = 3600ull * 1000000000ull,
+		/* for one log or more, and small, so that its files are gone over again and again
+		 */
+		.journal_logs_min =
+			journal_on ? (uint32_t)(1 + sim_random(&w->random) % 3) : UINT32_MAX,
+		.journal_file_bytes = 40960 + 4096 * (sim_random(&w->random) % 8),
 	};
 	struct hfb_writer_config writer = { .logs_max = PARTITIONS, .producers_max = 256 };
 	struct hfb_log_report reports[PARTITIONS];
@@ -577,8 +584,10 @@ world_close(struct world *w, bool clean)
 		hfb_log_close(w->logs[p]);
 		w->logs[p] = NULL;
 	}
-	if (w->writer != NULL)
+	if (w->writer != NULL) {
+		total.journal_groups += hfb_writer_stats(w->writer)->journal_writes;
 		hfb_writer_destroy(w->writer);
+	}
 	if (w->store != NULL)
 		hfb_store_close(w->store);
 	w->writer = NULL;
@@ -651,6 +660,15 @@ append(struct world *w, uint32_t partition)
 	return true;
 }
 
+/* With the journal each has a share, so that groups have many logs and files wait. */
+static uint32_t
+partition_drawn(struct world *w, uint64_t dice)
+{
+	if (journal_on && dice >= 40)
+		return (uint32_t)(dice % PARTITIONS);
+	return dice < 90 ? 0 : dice < 97 ? 1 : 2 + (uint32_t)(dice % (PARTITIONS - 2));
+}
+
 /* Append about @bytes to partition 0 and less to the others. */
 static void
 world_work(struct world *w, uint64_t bytes)
@@ -659,13 +677,13 @@ world_work(struct world *w, uint64_t bytes)
 	uint64_t goal = hfb_log_position(w->logs[0], HFB_STAGE_RECEIVED) + bytes;
 
 	while (hfb_log_position(w->logs[0], HFB_STAGE_RECEIVED) < goal) {
-		uint32_t burst = (uint32_t)(sim_random(&w->random) % 64);
+		uint32_t burst = (uint32_t)(sim_random(&w->random) % (journal_on ? 12 : 64));
 		uint32_t appended = 0;
 
 		for (uint32_t i = 0; i < burst; i++) {
 			uint64_t dice = sim_random(&w->random) % 100;
 
-			appended += append(w, dice < 90 ? 0 : dice < 97 ? 1 : 2);
+			appended += append(w, partition_drawn(w, dice));
 		}
 		turn(w);
 		if (appended == 0)
@@ -809,7 +827,7 @@ usage(FILE *to, int code)
 {
 	fprintf(to,
 		"usage: crash [--images N] [--seed N] [--sync auto|dsync|fdatasync]\n"
-		"             [--expect-failure] [--verbose]\n"
+		"             [--journal auto|on|off] [--expect-failure] [--verbose]\n"
 		"Recovers images of what a power failure may leave. One JSON object on stdout.\n"
 		"Exit: 0 no failure, 1 failures (exchanged by --expect-failure), 2 usage.\n");
 	return code;
@@ -822,6 +840,7 @@ main(int argc, char **argv)
 		{ "images", required_argument, NULL, 'i' },
 		{ "seed", required_argument, NULL, 's' },
 		{ "sync", required_argument, NULL, 'y' },
+		{ "journal", required_argument, NULL, 'j' },
 		{ "expect-failure", no_argument, NULL, 'e' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
@@ -850,6 +869,16 @@ main(int argc, char **argv)
 			else
 				return usage(stderr, 2);
 			break;
+		case 'j':
+			if (strcmp(optarg, "auto") == 0)
+				journal_asked = JOURNAL_AUTO;
+			else if (strcmp(optarg, "on") == 0)
+				journal_asked = JOURNAL_ON;
+			else if (strcmp(optarg, "off") == 0)
+				journal_asked = JOURNAL_OFF;
+			else
+				return usage(stderr, 2);
+			break;
 		case 'e':
 			expect_failure = true;
 			break;
@@ -874,20 +903,23 @@ main(int argc, char **argv)
 		sync_mode = sync_asked;
 		if (sync_asked == HFB_SYNC_AUTO)
 			sync_mode = total.worlds % 2 == 0 ? HFB_SYNC_DSYNC : HFB_SYNC_FDATASYNC;
+		journal_on = journal_asked == JOURNAL_AUTO ? total.worlds / 2 % 2 == 0
+							   : journal_asked == JOURNAL_ON;
 		world_run(sim_random(&random), left < IMAGES_A_WORLD ? left : IMAGES_A_WORLD);
 		if (total.images == 0 && total.failures > 0)
 			break;
 	}
-	json = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}",
-			 "seed", (json_int_t)seed, "images", (json_int_t)total.images,
-			 "crashed_again", (json_int_t)total.again, "worlds",
-			 (json_int_t)total.worlds, "operations", (json_int_t)total.operations,
-			 "files_created", (json_int_t)total.rolls, "retired",
-			 (json_int_t)total.recycled, "kills", (json_int_t)total.kills,
-			 "acked_checked", (json_int_t)total.acked_checked, "events_checked",
-			 (json_int_t)total.events_checked, "failures", (json_int_t)total.failures,
-			 "compacted_files", (json_int_t)total.compacted_files, "compacted_events",
-			 (json_int_t)total.compacted_events, "first_failure", total.first);
+	json = json_pack(
+		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}",
+		"seed", (json_int_t)seed, "images", (json_int_t)total.images, "crashed_again",
+		(json_int_t)total.again, "worlds", (json_int_t)total.worlds, "operations",
+		(json_int_t)total.operations, "files_created", (json_int_t)total.rolls, "retired",
+		(json_int_t)total.recycled, "kills", (json_int_t)total.kills, "acked_checked",
+		(json_int_t)total.acked_checked, "events_checked", (json_int_t)total.events_checked,
+		"failures", (json_int_t)total.failures, "compacted_files",
+		(json_int_t)total.compacted_files, "compacted_events",
+		(json_int_t)total.compacted_events, "journal_groups",
+		(json_int_t)total.journal_groups, "first_failure", total.first);
 	json_dumpf(json, stdout, JSON_INDENT(1));
 	printf("\n");
 	json_decref(json);

@@ -37,6 +37,8 @@ log_open(struct rig *rig)
 		.helper_cpu = -1,
 		.segment_bytes_first = c->segment_bytes_first != 0 ? c->segment_bytes_first
 								   : HFB_SEGMENT_BYTES_MIN,
+		.journal_logs_min = c->journal_logs_min,
+		.journal_file_bytes = c->journal_file_bytes,
 		.helper_manual = !c->helper_thread,
 	};
 	struct hfb_writer_config writer = {

@@ -35,6 +35,8 @@ struct rig_config {
 	enum hfb_stage commit_stage; /* RECEIVED when 0 */
 	enum hfb_sync_mode sync;
 	enum hfb_tail_mode tail;
+	uint32_t journal_logs_min; /* 1: this log alone has a journal */
+	uint64_t journal_file_bytes;
 	bool helper_thread; /* else rig_poll() is the helper as well */
 };
 

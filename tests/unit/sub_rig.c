@@ -285,6 +285,7 @@ rig_publish(struct rig *rig)
 		return;
 	p->durable.offset = rig->offset;
 	__atomic_store_n(&p->durable.position, rig->position, __ATOMIC_RELEASE);
+	__atomic_store_n(&p->filed, rig->position, __ATOMIC_RELEASE);
 	p->committed.offset = rig->offset;
 	__atomic_store_n(&p->committed.position, rig->position, __ATOMIC_RELEASE);
 }
