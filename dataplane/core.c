@@ -169,6 +169,8 @@ writer_stats_copy(struct hfb_core *core)
 	to[HFB_WRITER_STAT_YIELDS] = stats->yields;
 	to[HFB_WRITER_STAT_NAPS] = stats->naps;
 	to[HFB_WRITER_STAT_UNREGISTERED] = stats->unregistered;
+	to[HFB_WRITER_STAT_JOURNAL_WRITES] = stats->journal_writes;
+	to[HFB_WRITER_STAT_JOURNAL_BYTES] = stats->journal_bytes;
 }
 
 /* Cores that may sleep and were given mbufs this turn. */

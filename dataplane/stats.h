@@ -108,7 +108,9 @@ extern const char *const hfb_stat_names[HFB_STATS_COUNT];
 	X(SHORT_WRITES, "disk_short_writes_total")                                                 \
 	X(YIELDS, "disk_yields_total")                                                             \
 	X(NAPS, "disk_naps_total")                                                                 \
-	X(UNREGISTERED, "disk_unregistered_total")
+	X(UNREGISTERED, "disk_unregistered_total")                                                 \
+	X(JOURNAL_WRITES, "disk_journal_writes_total")                                             \
+	X(JOURNAL_BYTES, "disk_journal_bytes_total")
 
 /* Of the node, by the main thread; no labels. */
 #define HFB_NODE_STATS(X)                                                                          \
