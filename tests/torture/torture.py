@@ -9,10 +9,12 @@ read back and checked by this program, which shares no code with hfbus.
 
 A kill does not lose the page cache: what an unsynced disk loses is the crash images' business.
 
-usage: torture.py BUILD_DIR [--kills 20] [--seed N] [--producers 4] [--rate 6000] [--ack durable]
+usage: torture.py BUILD_DIR [--kills 20] [--seed N] [--producers 4] [--partitions 2] [--rate 6000]
+                            [--ack durable] [--journal]
 Prints JSON; exit 0 when lost, duplicated and reordered are 0 and nothing else was found.
 """
 import argparse
+import glob
 import json
 import random
 import sys
@@ -21,7 +23,6 @@ import time
 from torturelib import Bus, Checker, Failed, read_acks
 
 TOPIC = "torture"
-PARTITIONS = 2
 
 
 def arguments():
@@ -30,6 +31,9 @@ def arguments():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--producers", type=int, default=4)
+    parser.add_argument("--partitions", type=int, default=2)
+    parser.add_argument("--journal", action="store_true",
+                        help="fail unless kills left journals; from 4 partitions on there are some")
     parser.add_argument("--rate", type=int, default=6000, help="events a second and producer")
     parser.add_argument("--ack", default="durable",
                         help="received: shows that the checker sees losses, for there are some")
@@ -43,6 +47,7 @@ def kill_and_start(bus, chance):
     if not bus.hfbusd.alive():
         raise Failed(f"hfbusd ended by itself with {bus.hfbusd.process.returncode}")
     bus.hfbusd.kill()
+    bus.journals += bool(glob.glob(f"{bus.data}/journal/*.journal"))
     while chance.random() < 0.15:
         bus.start_hfbusd(wait=False)
         time.sleep(chance.uniform(0.0, 0.8))
@@ -54,10 +59,10 @@ def kill_and_start(bus, chance):
     return kills
 
 
-def check(bus, producers, watcher_lines):
+def check(bus, options, producers, watcher_lines):
     result = {"acked": 0, "lost": 0, "duplicated": 0, "reordered": 0, "read": 0, "damaged": 0,
               "misplaced": 0, "holes": 0, "consumer_differs": 0}
-    for partition in range(PARTITIONS):
+    for partition in range(options.partitions):
         checker = Checker()
         offset = 0
         for line in bus.read_back(TOPIC, partition):
@@ -85,13 +90,14 @@ def check(bus, producers, watcher_lines):
 
 def torture(bus, options):
     chance = random.Random(options.seed)
+    bus.journals = 0
     bus.start_hfbusd()
     bus.start_control()
-    bus.create(TOPIC, "--partitions", str(PARTITIONS), "--segment-bytes", "4M",
+    bus.create(TOPIC, "--partitions", str(options.partitions), "--segment-bytes", "4M",
                "--ring-bytes", "1M")
     watcher = bus.run(bus.path("hfbus"), "consume", TOPIC, "--partition", "0", "--from",
                       "earliest", "--format", "json", "--data", bus.data, log="watcher.log")
-    producers = [bus.producer(i, TOPIC, i % PARTITIONS, "--rate", str(options.rate),
+    producers = [bus.producer(i, TOPIC, i % options.partitions, "--rate", str(options.rate),
                              "--ack", options.ack)
                  for i in range(options.producers)]
     kills = 0
@@ -110,8 +116,8 @@ def torture(bus, options):
     watcher_lines = [line for line in watcher_lines if "value" in line]
     bus.hfbusd.kill()
     bus.start_hfbusd()
-    result = {"seed": options.seed, "kills": kills + 1}
-    result.update(check(bus, producers, watcher_lines))
+    result = {"seed": options.seed, "kills": kills + 1, "journals": bus.journals}
+    result.update(check(bus, options, producers, watcher_lines))
     result["sent"] = sum(s["sent"] for s in sent)
     result["resent_frames"] = sum(s["resent"] for s in sent)
     result["producers_failed"] = failed
@@ -131,6 +137,8 @@ def main():
             bad = [name for name in ("lost", "duplicated", "reordered", "damaged", "misplaced",
                                      "holes", "consumer_differs", "producers_failed",
                                      "hfbusd_exit") if result[name]]
+            if options.journal and result["journals"] == 0:
+                bad.append("no kill left a journal")
             if result["acked"] == 0:
                 bad.append("nothing was acked")
             if bad:
