@@ -220,6 +220,7 @@ part_open(struct hfb_group_member *m, struct group_part *p, uint64_t now_ns, str
 			: m->config.from == HFB_SUB_LATEST ? HFB_SUB_LATEST
 							   : HFB_SUB_EARLIEST,
 		.value = p->begin != NOTHING ? p->begin : 0,
+		.epoch = p->begin != NOTHING ? p->begin_epoch : 0,
 	};
 	int r = hfb_sub_open(m->bus, &config, &p->sub, err);
 
@@ -248,6 +249,7 @@ passed(struct hfb_group_member *m, struct group_part *p, const struct hfb_item *
 		p->mark = p->durable = NOTHING;
 	} else if (item->kind != HFB_ITEM_LAPPED && item->mark.to_offset != UINT64_MAX) {
 		p->mark = item->mark.to_offset;
+		p->mark_epoch = 0; /* of the event before it nothing is known */
 	}
 }
 

@@ -25,11 +25,12 @@ enum group_ask { ASK_NONE, ASK_JOIN, ASK_BEAT, ASK_FETCH, ASK_COMMIT, ASK_LEAVE 
 struct group_part {
 	uint32_t topic; /* index of config.topics */
 	uint32_t partition;
-	struct hfb_sub *sub; /* NULL: not open yet */
-	bool fetched;	     /* we know what was committed, or that nothing was */
-	uint64_t begin;	     /* committed; NOTHING: none */
-	uint64_t retry_ns;   /* open not before */
-	uint64_t mark;	     /* offset to commit; NOTHING: none yet */
+	struct hfb_sub *sub;  /* NULL: not open yet */
+	bool fetched;	      /* we know what was committed, or that nothing was */
+	uint64_t begin;	      /* committed; NOTHING: none */
+	uint32_t begin_epoch; /* of the event before it; 0: not known */
+	uint64_t retry_ns;    /* open not before */
+	uint64_t mark;	      /* offset to commit; NOTHING: none yet */
 	uint32_t mark_epoch;
 	uint64_t wanted;  /* asked to be committed; NOTHING: nothing new */
 	uint64_t asked;	  /* in the request under way; NOTHING: not in it */

@@ -281,6 +281,7 @@ fetch_answer(struct hfb_group_member *m, const json_t *answer)
 			if (p == NULL || p->fetched)
 				continue;
 			p->begin = (uint64_t)json_integer_value(json_array_get(entry, 1));
+			p->begin_epoch = (uint32_t)json_integer_value(json_array_get(entry, 2));
 			p->durable = p->begin;
 		}
 	}

@@ -109,15 +109,15 @@ hfb_sub_mark(struct hfb_sub *sub, enum hfb_item_kind kind, uint64_t to_position,
 			sub->offset = to_offset;
 		if (kind != HFB_ITEM_LAPPED) {
 			sub->skip_position = 0;
-			if (to_offset != OFFSET_UNKNOWN && sub->skip_offset > to_offset &&
-			    kind == HFB_ITEM_TRUNCATED)
-				sub->skip_offset = 0;
 		}
 	}
 	switch (kind) {
 	case HFB_ITEM_TRUNCATED:
 		if (epoch != 0)
 			sub->epoch = epoch;
+		/* what is below the offset asked for is new: it was not there when it was read */
+		if (to_offset != OFFSET_UNKNOWN && sub->skip_offset > to_offset)
+			sub->skip_offset = 0;
 		sub->stats.truncated++;
 		break;
 	case HFB_ITEM_LAPPED:
@@ -437,8 +437,10 @@ hfb_sub_open(struct hfb_bus *bus, const struct hfb_sub_config *config, struct hf
 	sub->seed = hfb_batch_seed(&address.topic, config->partition);
 	if (config->from == HFB_SUB_TIME)
 		sub->skip_time_ns = config->value;
-	if (config->from == HFB_SUB_OFFSET)
+	if (config->from == HFB_SUB_OFFSET) {
 		sub->skip_offset = config->value;
+		sub->epoch = config->epoch;
+	}
 	if (config->from == HFB_SUB_PLACE) {
 		sub->position = config->place.position;
 		sub->offset = config->place.offset;

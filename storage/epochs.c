@@ -73,6 +73,26 @@ hfb_epochs_holds(const struct hfb_epochs *epochs, uint32_t leader_epoch, uint64_
 	return false;
 }
 
+bool
+hfb_epochs_holds_offset(const struct hfb_epochs *epochs, uint32_t leader_epoch, uint64_t offset,
+			struct hfb_place *ret_place)
+{
+	for (uint32_t i = 0; leader_epoch != 0 && i < epochs->count; i++) {
+		const struct hfb_epoch_entry *next = &epochs->entries[i];
+
+		if (next->leader_epoch <= leader_epoch)
+			continue;
+		if (offset <= next->start_offset)
+			return true;
+		memset(ret_place, 0, sizeof(*ret_place));
+		ret_place->leader_epoch = leader_epoch;
+		ret_place->position = next->start_position;
+		ret_place->offset = next->start_offset;
+		return false;
+	}
+	return true;
+}
+
 uint32_t
 hfb_epochs_at(const struct hfb_epochs *epochs, uint64_t position)
 {

@@ -47,6 +47,9 @@ void hfb_epochs_trim(struct hfb_epochs *epochs, uint64_t position);
  */
 bool hfb_epochs_holds(const struct hfb_epochs *epochs, uint32_t leader_epoch, uint64_t position,
 		      uint64_t end_position, uint64_t end_offset, struct hfb_place *ret_place);
+/* The same for the offset of the next event: was the one before it @leader_epoch's? */
+bool hfb_epochs_holds_offset(const struct hfb_epochs *epochs, uint32_t leader_epoch,
+			     uint64_t offset, struct hfb_place *ret_place);
 /* Epoch of the batch at @position; 0 = unknown. */
 uint32_t hfb_epochs_at(const struct hfb_epochs *epochs, uint64_t position);
 

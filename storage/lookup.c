@@ -131,6 +131,8 @@ hfb_log_lookup(struct hfb_log *log, uint16_t from, uint32_t leader_epoch, uint64
 	case HFB_FROM_OFFSET:
 		if (value < start_offset)
 			return -ENODATA;
+		if (!hfb_epochs_holds_offset(&log->epochs, leader_epoch, value, ret_place))
+			return -ESTALE;
 		if (value > committed_offset)
 			return -ERANGE;
 		if (value == committed_offset) {

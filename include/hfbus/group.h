@@ -17,6 +17,8 @@
  *	hfb_group_close(group);
  *
  * Every event is given at least once: after a crash, again from what was committed.
+ * Where the crash took committed events (stage received) the first item is TRUNCATED, and
+ * reading goes on where the log was cut, whatever has been written there since.
  * When a partition goes to another member, `revoked` is called first: commit there.
  *
  * A member that does not call next() for session_ms is out; it is told so by `revoked`

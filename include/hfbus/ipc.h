@@ -138,7 +138,8 @@ struct hfb_ipc_lookup {
 	uint32_t handle;
 	uint16_t from; /* enum hfb_read_from of wire.h */
 	uint16_t reserved;
-	uint32_t leader_epoch; /* FROM_PLACE: epoch of value */
+	uint32_t leader_epoch; /* FROM_PLACE: epoch of value; FROM_OFFSET: of the event before, or 0
+				*/
 	uint32_t reserved2;
 	uint64_t value;
 };

@@ -98,6 +98,11 @@ struct hfb_sub_config {
 	struct hfb_place place;
 	uint32_t window_bytes; /* UDP: in flight at most; 0 = 256 KiB, up to 16 MiB */
 	uint32_t files_only;   /* local: never read the ring (a reader known to be slow) */
+	/* HFB_SUB_OFFSET: leader_epoch of the event before `value`, 0 = not known. Where a crash
+	 * took that event the first item is TRUNCATED, and reading goes on where its epoch ends,
+	 * also if the log has grown past `value` again. */
+	uint32_t epoch;
+	uint32_t reserved;
 };
 
 struct hfb_sub_stats {

@@ -182,8 +182,8 @@ enum hfb_read_from {
 };
 struct hfb_frame_subscribe {
 	struct hfb_frame frame;
-	uint32_t partition; /* handle */
-	uint32_t leader_epoch;
+	uint32_t partition;    /* handle */
+	uint32_t leader_epoch; /* FROM_PLACE: of value; FROM_OFFSET: of the event before, or 0 */
 	uint16_t from;	       /* enum hfb_read_from */
 	uint16_t flags;	       /* HFB_SUBSCRIBE_* */
 	uint32_t window_bytes; /* pushed beyond value at most; 0 ends the subscription */

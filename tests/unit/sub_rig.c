@@ -135,7 +135,13 @@ lookup(struct rig *rig, int client, const struct hfb_ipc *ask, const struct hfb_
 		break;
 	default:
 		/* all ways lead to the start: readers scan on from a batch before the place */
-		if (l->from == HFB_FROM_OFFSET && l->value < p->start.offset)
+		if (l->from == HFB_FROM_OFFSET && l->leader_epoch != 0 &&
+		    l->leader_epoch == rig->ended_epoch && l->value > rig->ended_offset) {
+			a.code = HFB_WIRE_TRUNCATED;
+			a.place.leader_epoch = rig->ended_epoch;
+			a.place.position = rig->ended_at;
+			a.place.offset = rig->ended_offset;
+		} else if (l->from == HFB_FROM_OFFSET && l->value < p->start.offset)
 			a.code = HFB_WIRE_BELOW_START;
 		break;
 	}

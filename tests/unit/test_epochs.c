@@ -39,6 +39,29 @@ test_places(void)
 }
 
 static void
+test_offsets(void)
+{
+	struct hfb_epoch_entry memory[4];
+	struct hfb_epochs e;
+	struct hfb_place place;
+
+	hfb_epochs_init(&e, memory, 4);
+	CU_ASSERT_TRUE(hfb_epochs_holds_offset(&e, 7, 100, &place));
+	hfb_epochs_add(&e, 2, 0, 0);
+	hfb_epochs_add(&e, 5, 1000, 10);
+	/* the event before offset 10 is 2's last one, that before 11 is 5's first */
+	CU_ASSERT_TRUE(hfb_epochs_holds_offset(&e, 2, 10, &place));
+	CU_ASSERT_FALSE(hfb_epochs_holds_offset(&e, 2, 11, &place));
+	CU_ASSERT(place.leader_epoch == 2 && place.position == 1000 && place.offset == 10);
+	CU_ASSERT_TRUE(hfb_epochs_holds_offset(&e, 5, 11, &place));
+	CU_ASSERT_TRUE(hfb_epochs_holds_offset(&e, 6, 5000, &place));
+	CU_ASSERT_TRUE(hfb_epochs_holds_offset(&e, 0, 11, &place));
+	/* 3 left nothing */
+	CU_ASSERT_FALSE(hfb_epochs_holds_offset(&e, 3, 11, &place));
+	CU_ASSERT_EQUAL(place.offset, 10);
+}
+
+static void
 test_cut_and_bounds(void)
 {
 	struct hfb_epoch_entry memory[3];
@@ -71,6 +94,7 @@ main(void)
 {
 	CU_TestInfo tests[] = {
 		{ "places stand or are told where their epoch ended", test_places },
+		{ "offsets stand or are told where their epoch ended", test_offsets },
 		{ "cut off epochs go, and the list is bounded", test_cut_and_bounds },
 		CU_TEST_INFO_NULL,
 	};

@@ -502,6 +502,74 @@ test_truncation_is_told(void)
 	rig_stop(rig);
 }
 
+/* It read offsets 0 to 29, and was not there when a crash took 20 to 29; others are there now. */
+static void
+test_an_offset_of_an_epoch_that_ended_is_told(void)
+{
+	struct rig *rig = rig_start(NULL);
+	struct hfb_sub_config config = {
+		.topic = "t", .from = HFB_SUB_OFFSET, .value = 30, .epoch = 1
+	};
+	const struct hfb_item *item;
+	struct hfb_bus *bus;
+	struct hfb_sub *sub;
+	struct hfb_err err;
+
+	rig_append(rig, 20);
+	rig->ended_epoch = 1;
+	rig->ended_at = rig->position;
+	rig->ended_offset = rig->offset;
+	rig_resume(rig, 2, rig->position, rig->offset);
+	for (int i = 0; i < 3; i++)
+		rig_append(rig, 10);
+	bus = bus_open(rig);
+	CU_ASSERT_EQUAL_FATAL(hfb_sub_open(bus, &config, &sub, &err), 0);
+	item = next(sub, 2000);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(item);
+	CU_ASSERT_EQUAL_FATAL(item->kind, HFB_ITEM_TRUNCATED);
+	CU_ASSERT_EQUAL(item->mark.epoch, 1);
+	CU_ASSERT_EQUAL(item->mark.from_offset, 30);
+	CU_ASSERT_EQUAL(item->mark.to_offset, 20);
+	expect_events(sub, 20, 50);
+	hfb_sub_close(sub);
+	/* of an epoch that is not known, or of this one, it is just an offset */
+	for (config.epoch = 0; config.epoch <= 2; config.epoch += 2) {
+		CU_ASSERT_EQUAL_FATAL(hfb_sub_open(bus, &config, &sub, &err), 0);
+		expect_events(sub, 30, 50);
+		hfb_sub_close(sub);
+	}
+	hfb_bus_close(bus);
+	rig_stop(rig);
+}
+
+/* All of it was lost: the epoch ends where the log begins. */
+static void
+test_an_epoch_that_left_nothing_hides_no_event(void)
+{
+	struct rig *rig = rig_start(NULL);
+	struct hfb_sub_config config = {
+		.topic = "t", .from = HFB_SUB_OFFSET, .value = 15, .epoch = 1
+	};
+	const struct hfb_item *item;
+	struct hfb_bus *bus;
+	struct hfb_sub *sub;
+	struct hfb_err err;
+
+	rig->ended_epoch = 1;
+	rig_resume(rig, 2, 0, 0);
+	rig_append(rig, 20);
+	bus = bus_open(rig);
+	CU_ASSERT_EQUAL_FATAL(hfb_sub_open(bus, &config, &sub, &err), 0);
+	item = next(sub, 2000);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(item);
+	CU_ASSERT_EQUAL_FATAL(item->kind, HFB_ITEM_TRUNCATED);
+	CU_ASSERT_EQUAL(item->mark.to_offset, 0);
+	expect_events(sub, 0, 20);
+	hfb_sub_close(sub);
+	hfb_bus_close(bus);
+	rig_stop(rig);
+}
+
 static void
 stream_start(struct rig *rig, uint64_t key, const char *session)
 {
@@ -666,6 +734,10 @@ main(void)
 		{ "retention is told", test_retention_is_told },
 		{ "after a restart reading goes on", test_restart_goes_on },
 		{ "truncation is told", test_truncation_is_told },
+		{ "an offset of an epoch that ended is told",
+		  test_an_offset_of_an_epoch_that_ended_is_told },
+		{ "an epoch that left nothing hides no event",
+		  test_an_epoch_that_left_nothing_hides_no_event },
 		{ "feeds have sessions, found behind too", test_feeds_have_sessions },
 		{ "each single fault leaves no trace", test_each_single_fault_leaves_no_trace },
 		CU_TEST_INFO_NULL,
