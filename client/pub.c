@@ -408,8 +408,8 @@ hfb_pub_open(struct hfb_bus *bus, const struct hfb_pub_config *config, struct hf
 	struct hfb_pub *pub;
 	int r;
 
-	if (!config->internal && strncmp(config->topic, HFB_TOPIC_INTERNAL_PREFIX,
-					 strlen(HFB_TOPIC_INTERNAL_PREFIX)) == 0)
+	if (!(config->internal && bus->local) && strncmp(config->topic, HFB_TOPIC_INTERNAL_PREFIX,
+							 strlen(HFB_TOPIC_INTERNAL_PREFIX)) == 0)
 		return hfb_err_set(err, -EPERM,
 				   "topic %s is the bus's own: hfbus-control writes it",
 				   config->topic);

@@ -56,6 +56,7 @@ struct hfb_partition {
 	uint32_t index; /* in its topic */
 	uint16_t core;	/* owner */
 	uint16_t commit_stage;
+	bool internal; /* the bus's own ("__..."): only local clients write it */
 	struct hfb_log *log;
 	struct hfb_positions *positions;
 	const struct hfb_topic *topic; /* catalogue.h; lives as long */

@@ -137,6 +137,8 @@ hfb_partition_open(struct hfb_node *node, const struct hfb_topic *topic, uint32_
 	partition->index = index;
 	partition->core = hfb_partition_core(node, topic->info.name, index);
 	partition->commit_stage = (uint16_t)topic->info.commit_stage;
+	partition->internal = strncmp(topic->info.name, HFB_TOPIC_INTERNAL_PREFIX,
+				      strlen(HFB_TOPIC_INTERNAL_PREFIX)) == 0;
 	partition->positions = positions;
 	partition->topic = topic;
 

@@ -225,7 +225,10 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 	hfb_wire_load(&head, frame, sizeof(head));
 	records_bytes = bytes - (uint32_t)sizeof(head);
 	partition = hfb_partition_get(core->node, head.partition);
-	if (partition == NULL || (partition->core == core->id && partition->detaching)) {
+	/* what the bus keeps for itself is written by who may open its socket, not from a network
+	 */
+	if (partition == NULL || (partition->core == core->id && partition->detaching) ||
+	    (partition->internal && session->kind != HFB_SESSION_LOCAL)) {
 		core->stats[HFB_STAT_PRODUCE_REFUSED_PARTITION]++;
 		hfb_session_error(core, session, head.frame.packet, HFB_WIRE_NO_PARTITION);
 		return;

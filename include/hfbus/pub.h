@@ -59,7 +59,7 @@ struct hfb_pub_config {
 	uint64_t first_sequence; /* with a producer_id: of the first event on each partition */
 	void (*acked)(void *arg, const struct hfb_acked *acked); /* from poll, send, flush */
 	void *arg;
-	bool internal; /* a topic of the bus's own ("__..."): refused without this */
+	bool internal; /* a topic of the bus's own ("__..."): refused without this, and over UDP */
 };
 
 struct hfb_pub_stats {

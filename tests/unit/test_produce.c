@@ -408,6 +408,33 @@ test_the_ports_stamp_goes_into_the_extension(void)
 	CU_ASSERT_EQUAL(hfb_records_check((const uint8_t *)(header + 1) + 16, 80, 1), 0);
 }
 
+static void
+test_the_buss_own_topics_are_not_written_from_a_network(void)
+{
+	uint64_t number = rig_udp_open(&rig, 1, 1000, 1);
+	const struct rig_batch batch = { .producer_id = 7, .count = 1 };
+	const struct hfb_frame_error *error;
+	uint8_t frame[RIG_FRAME_BYTES];
+	uint32_t bytes = rig_produce_make(&rig, frame, number, &batch);
+
+	rig.partition[0].internal = true;
+	rig_forget(&rig);
+	rig_udp(&rig, 1, 1000, frame, bytes);
+	rig_turn(&rig);
+	error = rig_sent(&rig, HFB_FRAME_ERROR, 0);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(error);
+	CU_ASSERT_EQUAL(error->code, HFB_WIRE_NO_PARTITION);
+	CU_ASSERT_EQUAL(rig.stats[HFB_STAT_APPEND_BATCHES], 0);
+	/* hfbus-control is a local client */
+	produce(&batch);
+	CU_ASSERT_EQUAL(rig.stats[HFB_STAT_APPEND_BATCHES], 1);
+	rig.partition[0].internal = false;
+	rig_udp(&rig, 1, 1000, frame,
+		rig_produce_make(&rig, frame, number,
+				 &(struct rig_batch){ .producer_id = 8, .count = 1 }));
+	CU_ASSERT_EQUAL(rig.stats[HFB_STAT_APPEND_BATCHES], 2);
+}
+
 int
 main(void)
 {
@@ -429,6 +456,8 @@ main(void)
 		{ "offsets are returned when asked for", test_offsets_are_returned_when_asked_for },
 		{ "the port's stamp goes into the extension",
 		  test_the_ports_stamp_goes_into_the_extension },
+		{ "the bus's own topics are not written from a network",
+		  test_the_buss_own_topics_are_not_written_from_a_network },
 		CU_TEST_INFO_NULL,
 	};
 	return hfb_test_main_fixture("produce", tests, set_up, tear_down);
