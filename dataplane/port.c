@@ -22,7 +22,7 @@
 /*
  * Of each queue while more wait: all that a turn does besides is then shared by four bursts, and
  * an ack is about as many. 64 B events one by one over memif took 156 ns of a core each at one
- * burst a turn, 145 at four, the same at eight (Sapphire Rapids class, 2026-11). Few enough that
+ * burst a turn, 145 at four, no less at eight (Sapphire Rapids class, 2026-11). Few enough that
  * those who wait for an ack do not wait long: 20 us.
  */
 #define TURN_BURSTS 4u
