@@ -13,355 +13,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "compacted.h"
-#include "read_ahead.h"
-#include "sub_private.h"
+#include "sub_local.h"
 
-#define BUFFER_BYTES  (HFB_BATCH_BYTES_MAX + HFB_SUB_CHUNK_BYTES)
-#define NO_POSITION   UINT64_MAX
-#define HUGE_ALIGN    (2u * HFB_MIB)
-#define RING_RETRY_NS 10000000ull
-#define SAMPLE_READS  16u /* one in so many is looked at for its latency */
-/* Less is not worth reading ahead. */
-#define AHEAD_FROM_BYTES (2u * HFB_AHEAD_CHUNK_BYTES)
-
-struct hfb_local_source {
-	uint32_t generation; /* of the bus: handle and ring are of it */
-	bool files_only;
-	uint8_t *buffer;
-	/* ring */
-	uint8_t *ring; /* mapped twice in a row */
-	uint64_t ring_bytes;
-	uint32_t ring_generation;
-	bool in_ring;	  /* the last bytes came from there */
-	bool live;	  /* it was at the end, or in the ring: may be lapped */
-	bool reached_end; /* what comes now is new */
-	uint64_t ring_asked_ns;
-	uint64_t not_ring_below; /* distrusted: the files are asked below */
-	/* file */
-	int fd;
-	uint64_t file_base, file_end;
-	struct hfb_extents *extents;  /* of a compacted one, else NULL */
-	struct hfb_extent_place hole; /* where it goes on, after -ESPIPE */
-	struct hfb_ahead *ahead;      /* NULL: not needed yet, or refused */
-	bool ahead_on;		      /* started with fd */
-	bool ahead_refused;
-	char path[512];
-	uint64_t retried_at; /* position already read anew; NO_POSITION = none */
-	uint64_t waited_at, waited_since_ns;
-	uint64_t attach_ns;
-};
-
-static const struct hfb_positions *
-positions(const struct hfb_sub *sub)
-{
-	return &sub->bus->positions[sub->handle];
-}
-
-static inline uint64_t
-published(const struct hfb_mark *mark)
-{
-	/* pairs with the owner core's release */
-	return __atomic_load_n(&mark->position, __ATOMIC_ACQUIRE);
-}
-
-/* What is durable is in a segment file up to here, and in the ring from here on. */
-static inline uint64_t
-filed(const struct hfb_positions *p)
-{
-	return __atomic_load_n(&p->filed, __ATOMIC_ACQUIRE);
-}
-
-/* Ring. -------------------------------------------------------------------------- */
-
-static void
-ring_unmap(struct hfb_local_source *l)
-{
-	if (l->ring != NULL)
-		munmap(l->ring, l->ring_bytes * 2);
-	l->ring = NULL;
-	l->ring_bytes = 0;
-}
-
-/* No ring is no error: the files have everything durable, if a second later. */
-static void
-ring_map(struct hfb_sub *sub)
-{
-	struct hfb_local_source *l = sub->local;
-	struct hfb_ipc_handle ask = { .handle = sub->handle };
-	struct hfb_ipc_ring answer;
-	size_t size = sizeof(answer), room;
-	uint32_t n = 0;
-	struct hfb_err err;
-	uint8_t *area, *at;
-	int fd;
-
-	ring_unmap(l);
-	l->ring_asked_ns = hfb_now_ns();
-	if (hfb_connection_ask(sub->bus, HFB_IPC_RING_GET, &ask, sizeof(ask), &answer, &size, &fd,
-			       1, &n, &err) < 0)
-		return;
-	if (n != 1)
-		return;
-	if (size < sizeof(answer) || answer.ring_bytes < 4096 ||
-	    (answer.ring_bytes & (answer.ring_bytes - 1)) != 0) {
-		close(fd);
-		return;
-	}
-	/* both halves aligned for huge pages, whatever the memfd is made of */
-	room = answer.ring_bytes * 2 + HUGE_ALIGN;
-	area = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (area != MAP_FAILED) {
-		at = (uint8_t *)(((uintptr_t)area + HUGE_ALIGN - 1) & ~(uintptr_t)(HUGE_ALIGN - 1));
-		if (at > area)
-			munmap(area, (size_t)(at - area));
-		munmap(at + answer.ring_bytes * 2,
-		       room - (size_t)(at - area) - answer.ring_bytes * 2);
-		if (mmap(at, answer.ring_bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) ==
-			    MAP_FAILED ||
-		    mmap(at + answer.ring_bytes, answer.ring_bytes, PROT_READ,
-			 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
-			munmap(at, answer.ring_bytes * 2);
-		} else {
-			l->ring = at;
-			l->ring_bytes = answer.ring_bytes;
-			l->ring_generation = answer.generation;
-		}
-	}
-	close(fd);
-}
-
-/* The owner replaced the ring: we have the old memory, which nobody writes any more. */
-static bool
-ring_current(struct hfb_sub *sub)
-{
-	struct hfb_local_source *l = sub->local;
-	uint32_t generation = __atomic_load_n(&positions(sub)->ring_generation, __ATOMIC_ACQUIRE);
-
-	if (l->ring != NULL && l->ring_generation == generation)
-		return true;
-	if (!sub->bus->up || (l->ring == NULL && hfb_now_ns() - l->ring_asked_ns < RING_RETRY_NS))
-		return false;
-	ring_map(sub);
-	return l->ring != NULL && l->ring_generation == generation;
-}
-
-/* Copy [@position, + @size). 1 done, 0 it is not (any more) there. */
-static int
-ring_copy(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size)
-{
-	struct hfb_local_source *l = sub->local;
-	const struct hfb_positions *p = positions(sub);
-	uint64_t intent = published(&p->intent), reach = l->ring_bytes;
-
-	/* Entering needs some distance, else we would be thrown out again at once. Not where
-	 * nothing overwrites us, since the disk does not have it yet: no file has it either. */
-	if (!l->in_ring && position < filed(p))
-		reach -= reach / 8;
-	if (position > intent || intent - position > reach)
-		return 0;
-	memcpy(to, l->ring + (position & (l->ring_bytes - 1)), size);
-	/* the copy's loads before the look at intent; pairs with the owner's store of intent
-	 * before it overwrites */
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	intent = __atomic_load_n(&p->intent.position, __ATOMIC_RELAXED);
-	if (intent - position > l->ring_bytes)
-		return 0;
-	return __atomic_load_n(&p->ring_generation, __ATOMIC_ACQUIRE) == l->ring_generation;
-}
-
-/* Files. -------------------------------------------------------------------------- */
-
-static void
-file_close(struct hfb_local_source *l)
-{
-	if (l->ahead_on)
-		hfb_ahead_stop(l->ahead);
-	l->ahead_on = false;
-	if (l->fd >= 0)
-		close(l->fd);
-	l->fd = -1;
-	l->file_base = l->file_end = 0;
-	free(l->extents);
-	l->extents = NULL;
-}
-
-/*
- * What the file is it says itself: it may have been replaced by its compacted form since
- * hfbusd looked. 0, or why it cannot be read.
- */
-static int
-file_kind(struct hfb_local_source *l, struct hfb_err *err)
-{
-	struct {
-		struct hfb_segment_header h;
-		uint8_t rest[HFB_COMPACTED_AT + sizeof(struct hfb_compacted_header) -
-			     sizeof(struct hfb_segment_header)];
-	} block;
-	struct hfb_compacted_header head;
-	ssize_t n = pread(l->fd, &block, sizeof(block), 0);
-	size_t size;
-
-	/* A damaged header is no hindrance: what is behind it proves itself, or is damage. */
-	if (n < (ssize_t)sizeof(block) || block.h.magic != HFB_SEGMENT_MAGIC ||
-	    block.h.base_position != l->file_base || block.h.kind != HFB_SEGMENT_COMPACTED ||
-	    hfb_compacted_head(&block, sizeof(block), &block.h, &head) < 0)
-		return 0;
-	size = (head.extents_count + 1) * sizeof(l->extents->entries[0]);
-	l->extents = malloc(sizeof(*l->extents) + size);
-	if (l->extents == NULL)
-		return hfb_err_set(err, -ENOMEM, "out of memory for the extents of %s", l->path);
-	l->extents->count = head.extents_count;
-	for (size_t done = 0; done < size; done += (size_t)n) {
-		n = pread(l->fd, (uint8_t *)l->extents->entries + done, size - done,
-			  (off_t)(HFB_SEGMENT_HEADER_BYTES + head.data_bytes + done));
-		if (n <= 0)
-			break;
-	}
-	if (n <= 0 || !hfb_extents_check(&block.h, &head, l->extents->entries)) {
-		free(l->extents);
-		l->extents = NULL;
-		return 0;
-	}
-	l->file_end = l->file_base + block.h.capacity_bytes;
-	return 0;
-}
-
-static void
-ahead_free(struct hfb_local_source *l)
-{
-	hfb_ahead_destroy(l->ahead);
-	l->ahead = NULL;
-	l->ahead_on = false;
-}
-
-/* 0, -ENODATA below start, -ENOTCONN, or why it cannot be had. */
-static int
-file_open(struct hfb_sub *sub, uint64_t position, struct hfb_err *err)
-{
-	struct hfb_local_source *l = sub->local;
-	struct hfb_ipc_read ask = { .handle = sub->handle, .position = position };
-	struct hfb_ipc_segment answer;
-	size_t size = sizeof(answer);
-	uint32_t n = 0;
-	int fd, r;
-
-	file_close(l);
-	r = hfb_connection_ask(sub->bus, HFB_IPC_SEGMENT_GET, &ask, sizeof(ask), &answer, &size,
-			       &fd, 1, &n, err);
-	if (r < 0)
-		return r;
-	if (size < sizeof(answer) || n != 1) {
-		if (n == 1)
-			close(fd);
-		return hfb_err_set(err, -EPROTO,
-				   "hfbusd's answer about a segment is not understood");
-	}
-	l->fd = fd;
-	l->file_base = answer.base_position;
-	l->file_end = answer.base_position + answer.capacity_bytes;
-	if (answer.end_position < l->file_end)
-		l->file_end = answer.end_position;
-	answer.path[sizeof(answer.path) - 1] = '\0';
-	memcpy(l->path, answer.path, sizeof(l->path));
-	return file_kind(l, err);
-}
-
-/*
- * Read up to @size bytes at @position, which must be filed that far.
- * Returns how many (a segment's end may cut them), -ESPIPE (compaction left nothing
- * here, ->hole says where it goes on), or an error as above.
- */
-static int64_t
-file_read(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size, struct hfb_err *err)
-{
-	struct hfb_local_source *l = sub->local;
-	uint64_t done = 0, from;
-	int r;
-
-	if (l->fd < 0 || position < l->file_base || position >= l->file_end) {
-		r = file_open(sub, position, err);
-		if (r < 0)
-			return r;
-		if (position < l->file_base || position >= l->file_end)
-			return -ENODATA;
-	}
-	if (size > l->file_end - position)
-		size = l->file_end - position;
-	from = HFB_SEGMENT_HEADER_BYTES + (position - l->file_base);
-	if (l->extents != NULL) {
-		if (!hfb_extents_find(l->extents->entries, l->extents->count, position, &l->hole))
-			return -ESPIPE;
-		from = l->hole.at;
-		if (size > l->hole.bytes)
-			size = l->hole.bytes;
-	}
-	while (done < size) {
-		ssize_t n = pread(l->fd, to + done, size - done, (off_t)(from + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return hfb_err_set(err, -EIO, "cannot read %s at position %llu: %s",
-					   l->path, (unsigned long long)(position + done),
-					   strerror(errno));
-		if (n == 0)
-			break;
-		done += (uint64_t)n;
-	}
-	/* a file cut short: zeros are no batch, so this is found to be damage */
-	if (done < size)
-		memset(to + done, 0, size - done);
-	return (int64_t)size;
-}
-
-/*
- * Old data by large reads ahead of us. Up to @limit, at least @need bytes.
- * Returns how many with sub->bytes set, 0: on their way, -ENODATA: not in this way.
- */
-static int64_t
-ahead_read(struct hfb_sub *sub, uint64_t limit, uint64_t need, struct hfb_err *err)
-{
-	struct hfb_local_source *l = sub->local;
-	int64_t got;
-
-	if (l->ahead_refused || (!l->ahead_on && limit - sub->position < AHEAD_FROM_BYTES))
-		return -ENODATA;
-	if ((l->fd < 0 || sub->position < l->file_base || sub->position >= l->file_end) &&
-	    file_open(sub, sub->position, err) < 0)
-		return -ENODATA; /* asked again and told by file_read() */
-	if (l->extents != NULL)
-		return -ENODATA; /* positions have holes in a compacted one */
-	if (limit > l->file_end)
-		limit = l->file_end;
-	if (limit <= sub->position)
-		return -ENODATA;
-	if (!l->ahead_on) {
-		/* refused: no memory, or a file system without O_DIRECT */
-		if ((l->ahead == NULL && hfb_ahead_create(&l->ahead) < 0) ||
-		    hfb_ahead_start(l->ahead, l->fd, l->file_base, HFB_SEGMENT_HEADER_BYTES,
-				    sub->position) < 0)
-			l->ahead_refused = true;
-		if (l->ahead_refused)
-			return -ENODATA;
-		l->ahead_on = true;
-	}
-	if (hfb_ahead_reach(l->ahead, sub->position, limit) < need)
-		return -ENODATA;
-	got = hfb_ahead_look(l->ahead, sub->position, limit, &sub->bytes);
-	if (got < 0) {
-		hfb_ahead_stop(l->ahead);
-		l->ahead_on = false;
-		return got;
-	}
-	if ((uint64_t)got < need)
-		return 0;
-	sub->bytes_left = (uint64_t)got;
-	return got;
-}
+#define BUFFER_BYTES (HFB_BATCH_BYTES_MAX + HFB_SUB_CHUNK_BYTES)
+#define NO_POSITION  UINT64_MAX
+#define SAMPLE_READS 16u /* one in so many is looked at for its latency */
 
 /* Attaching to a run of hfbusd. ------------------------------------------------------ */
 
@@ -427,8 +84,8 @@ attach_again(struct hfb_sub *sub, struct hfb_err *err)
 		return HFB_SOURCE_NONE;
 	if (r < 0)
 		return r;
-	file_close(l);
-	ring_unmap(l);
+	hfb_local_file_close(l);
+	hfb_local_ring_unmap(l);
 	l->ring_asked_ns = 0;
 	l->in_ring = l->live = l->reached_end = false;
 	l->not_ring_below = 0;
@@ -467,8 +124,8 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 			       : retired(sub, sub->pending.place.position,
 					 sub->pending.place.offset);
 	}
-	p = positions(sub);
-	committed = published(&p->committed);
+	p = hfb_local_positions(sub);
+	committed = hfb_local_published(&p->committed);
 	if (committed <= sub->position) {
 		if (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) == HFB_PARTITION_DELETED)
 			return hfb_err_set(err, -ENOENT, "topic %s was deleted", sub->topic);
@@ -482,11 +139,12 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 		size = committed - sub->position;
 	if (size > BUFFER_BYTES)
 		size = BUFFER_BYTES;
-	if (!l->files_only && sub->position >= l->not_ring_below && ring_current(sub)) {
-		if (size <= l->ring_bytes && ring_copy(sub, sub->position, l->buffer, size)) {
+	if (!l->files_only && sub->position >= l->not_ring_below && hfb_local_ring_current(sub)) {
+		if (size <= l->ring_bytes &&
+		    hfb_local_ring_copy(sub, sub->position, l->buffer, size)) {
 			l->in_ring = l->live = true;
 			if (l->ahead != NULL)
-				ahead_free(l);
+				hfb_local_ahead_free(l);
 			sub->bytes = l->buffer;
 			sub->bytes_left = size;
 			sub->sampled_tsc = 0;
@@ -495,17 +153,17 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 			return HFB_SOURCE_FILLED;
 		}
 		if (l->live && l->ring != NULL &&
-		    published(&p->intent) - sub->position > l->ring_bytes) {
+		    hfb_local_published(&p->intent) - sub->position > l->ring_bytes) {
 			l->in_ring = l->live = l->reached_end = false;
 			return hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0,
 					    NULL);
 		}
 	}
-	in_files = filed(p);
+	in_files = hfb_local_filed(p);
 	limit = committed < in_files ? committed : in_files;
 	if (limit <= sub->position)
 		return HFB_SOURCE_NONE;
-	got = ahead_read(sub, limit, need, err);
+	got = hfb_local_ahead_read(sub, limit, need, err);
 	if (got == 0)
 		return HFB_SOURCE_NONE;
 	if (got > 0) {
@@ -515,14 +173,14 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 	}
 	if (size > limit - sub->position)
 		size = limit - sub->position;
-	got = file_read(sub, sub->position, l->buffer, size, err);
+	got = hfb_local_file_read(sub, sub->position, l->buffer, size, err);
 	if (got == -ENODATA) {
-		uint64_t start = published(&p->start), offset = p->start.offset;
+		uint64_t start = hfb_local_published(&p->start), offset = p->start.offset;
 
 		if (sub->position < start)
 			return retired(sub, start, offset);
 		/* the segment is being sealed or rolled: its end has just been said */
-		file_close(l);
+		hfb_local_file_close(l);
 		return HFB_SOURCE_NONE;
 	}
 	if (got == -ENOTCONN || got == -ETIMEDOUT)
@@ -548,21 +206,22 @@ static void
 damage_end(struct hfb_sub *sub, uint64_t from, uint64_t *ret_to, uint64_t *ret_offset)
 {
 	struct hfb_local_source *l = sub->local;
-	const struct hfb_positions *p = positions(sub);
-	uint64_t committed = published(&p->committed), at = from;
+	const struct hfb_positions *p = hfb_local_positions(sub);
+	uint64_t committed = hfb_local_published(&p->committed), at = from;
 	struct hfb_batch_view found;
 	struct hfb_err err;
 
 	while (at < committed) {
 		uint64_t size = committed - at < BUFFER_BYTES ? committed - at : BUFFER_BYTES;
-		uint64_t in_files = filed(p);
+		uint64_t in_files = hfb_local_filed(p);
 		int64_t got = -ENODATA;
 
 		if (at < in_files)
-			got = file_read(sub, at, l->buffer,
-					size < in_files - at ? size : in_files - at, &err);
-		else if (ring_current(sub) && size <= l->ring_bytes &&
-			 ring_copy(sub, at, l->buffer, size))
+			got = hfb_local_file_read(sub, at, l->buffer,
+						  size < in_files - at ? size : in_files - at,
+						  &err);
+		else if (hfb_local_ring_current(sub) && size <= l->ring_bytes &&
+			 hfb_local_ring_copy(sub, at, l->buffer, size))
 			got = (int64_t)size;
 		if (got == -ESPIPE) {
 			*ret_to = l->hole.position;
@@ -597,8 +256,8 @@ local_bad(struct hfb_sub *sub, enum hfb_fault fault, const struct hfb_batch_view
 	sub->bytes_left = 0;
 	if (l->generation != sub->bus->generation)
 		return HFB_SOURCE_AGAIN;
-	p = positions(sub);
-	start = published(&p->start);
+	p = hfb_local_positions(sub);
+	start = hfb_local_published(&p->start);
 	if (sub->position < start)
 		return retired(sub, start, p->start.offset);
 	if (from_ring) {
@@ -607,11 +266,11 @@ local_bad(struct hfb_sub *sub, enum hfb_fault fault, const struct hfb_batch_view
 		if (l->waited_at != sub->position) {
 			l->waited_at = sub->position;
 			l->waited_since_ns = now;
-			ring_unmap(l);
+			hfb_local_ring_unmap(l);
 			l->ring_asked_ns = 0;
 			return HFB_SOURCE_AGAIN;
 		}
-		if (sub->position < filed(p)) {
+		if (sub->position < hfb_local_filed(p)) {
 			l->not_ring_below = sub->position + 1;
 			return HFB_SOURCE_AGAIN;
 		}
@@ -622,12 +281,12 @@ local_bad(struct hfb_sub *sub, enum hfb_fault fault, const struct hfb_batch_view
 		l->retried_at = sub->position;
 		if (l->fd >= 0)
 			posix_fadvise(l->fd, 0, 0, POSIX_FADV_DONTNEED);
-		file_close(l);
+		hfb_local_file_close(l);
 		return HFB_SOURCE_AGAIN;
 	}
 	/* damage: said with its place, and passed by */
 	memcpy(path, from_ring ? "" : l->path, from_ring ? 1 : sizeof(path));
-	if (skip > 0 && sub->position + skip <= published(&p->committed)) {
+	if (skip > 0 && sub->position + skip <= hfb_local_published(&p->committed)) {
 		to = sub->position + skip;
 		to_offset = view->header.base_offset + view->header.count;
 	} else {
@@ -651,7 +310,7 @@ local_stream_search(struct hfb_sub *sub, uint64_t key)
 
 	if (l->fd < 0 || until < l->file_base || until >= l->file_end) {
 		/* in the ring, where the segment's file has not been needed yet */
-		if (file_open(sub, until, &err) < 0)
+		if (hfb_local_file_open(sub, until, &err) < 0)
 			return;
 	}
 	chunk = malloc(BUFFER_BYTES);
@@ -664,11 +323,11 @@ local_stream_search(struct hfb_sub *sub, uint64_t key)
 		int64_t got;
 
 		size = until - at < BUFFER_BYTES ? until - at : BUFFER_BYTES;
-		if (at + size <= filed(positions(sub)))
-			got = file_read(sub, at, chunk, size, &err);
+		if (at + size <= hfb_local_filed(hfb_local_positions(sub)))
+			got = hfb_local_file_read(sub, at, chunk, size, &err);
 		else
-			got = ring_current(sub) && size <= l->ring_bytes &&
-					      ring_copy(sub, at, chunk, size)
+			got = hfb_local_ring_current(sub) && size <= l->ring_bytes &&
+					      hfb_local_ring_copy(sub, at, chunk, size)
 				      ? (int64_t)size
 				      : -ENODATA;
 		if (got == -ESPIPE) {
@@ -696,7 +355,7 @@ static bool
 local_at_end(struct hfb_sub *sub)
 {
 	return sub->local->generation == sub->bus->generation && !sub->pending_set &&
-	       sub->position >= published(&positions(sub)->committed);
+	       sub->position >= hfb_local_published(&hfb_local_positions(sub)->committed);
 }
 
 static int
@@ -724,9 +383,9 @@ local_close(struct hfb_sub *sub)
 
 	if (l == NULL)
 		return;
-	ring_unmap(l);
-	file_close(l);
-	ahead_free(l);
+	hfb_local_ring_unmap(l);
+	hfb_local_file_close(l);
+	hfb_local_ahead_free(l);
 	free(l->buffer);
 	free(l);
 	sub->local = NULL;
