@@ -83,10 +83,10 @@ struct hfb_sub {
 	struct hfb_batch_view view;
 	struct hfb_record_view record;
 	bool in_batch;
+	bool marked; /* item.mark says something */
 	uint64_t batch_end_position;
 
 	struct hfb_item item;
-	bool marked;	      /* item.mark says something */
 	uint64_t sampled_tsc; /* the next batch was committed then; 0 = not to be noted */
 	uint64_t reads;
 	struct hfb_histogram *latency;
