@@ -113,16 +113,36 @@ idle_work_waits(const struct hfb_core *core)
 	return hfb_local_work_waits(core);
 }
 
+/* How long a queue may go without being looked at. */
+static uint64_t
+queue_sleep_max_ns(const struct hfb_core *core, const struct hfb_queue *queue)
+{
+	const struct hfb_port *port = &core->node->ports[queue->port];
+
+	/* first of all what it does: not every driver tells the truth about its link */
+	if (core->now_ns - queue->stats[HFB_QUEUE_STAT_LAST_PACKET_NS] < HFB_IDLE_SILENCE_NS)
+		return HFB_IDLE_SLEEP_PORTS_NS;
+	if (__atomic_load_n(&port->link_down, __ATOMIC_RELAXED))
+		return HFB_IDLE_SLEEP_DOWN_NS;
+	return HFB_IDLE_SLEEP_SILENT_NS;
+}
+
 static uint64_t
 idle_sleep_max_ns(const struct hfb_core *core)
 {
-	if (core->queues_count > 0 && core->ports_live)
-		return HFB_IDLE_SLEEP_PORTS_NS;
+	uint64_t most = HFB_IDLE_SLEEP_NS;
+
 	if (core->writer != NULL && hfb_writer_busy(core->writer))
 		return HFB_IDLE_SLEEP_PORTS_NS;
 	if (core->partitions_count > 0 || hfb_local_count(core) > 0 || core->detaching != NULL)
-		return HFB_IDLE_SLEEP_LOCALS_NS;
-	return HFB_IDLE_SLEEP_NS;
+		most = HFB_IDLE_SLEEP_LOCALS_NS;
+	for (uint32_t i = 0; core->ports_live && i < core->queues_count; i++) {
+		uint64_t ns = queue_sleep_max_ns(core, &core->queues[i]);
+
+		if (ns < most)
+			most = ns;
+	}
+	return most;
 }
 
 static void

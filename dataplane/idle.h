@@ -4,8 +4,10 @@
  *
  * busy      goes on at once: for cores that nobody else needs.
  * adaptive  spins a little, pauses ever longer, then sleeps in epoll until a
- *	     command, a local client, another core or a disk completion wakes it; ports
- *	     have no descriptor to wait for, so with ports it looks every 250 us.
+ *	     command, a local client, another core or a disk completion wakes it. Ports
+ *	     have no descriptor to wait for, so it looks: every 250 us; every 300 us once
+ *	     they were silent for a second; every millisecond at ports without a link,
+ *	     of which the main thread says every 100 ms whether they have one.
  *
  * Before sleeping the core says so (core->sleeping, each channel's core_sleeps), then
  * looks once more; those who make work visible look at the flag after that. One of the
@@ -26,9 +28,14 @@
 
 struct hfb_core;
 
-#define HFB_IDLE_SPIN_NS	 20000u	 /* spin this long after the last work */
-#define HFB_IDLE_RAMP_NS	 60000u	 /* then pause ever longer until here */
-#define HFB_IDLE_SLEEP_PORTS_NS	 250000u /* sleep at most: ports have to be looked at */
+#define HFB_IDLE_SPIN_NS	20000u	/* spin this long after the last work */
+#define HFB_IDLE_RAMP_NS	60000u	/* then pause ever longer until here */
+#define HFB_IDLE_SLEEP_PORTS_NS 250000u /* sleep at most: ports have to be looked at */
+/* The first event after a silence is to be acked within 400 us, waking up included. */
+#define HFB_IDLE_SLEEP_SILENT_NS 300000u
+#define HFB_IDLE_SILENCE_NS	 1000000000u
+/* Short enough that a NIC's ring holds what comes before its link is known to be up. */
+#define HFB_IDLE_SLEEP_DOWN_NS	 1000000u
 #define HFB_IDLE_SLEEP_LOCALS_NS 1000000u
 #define HFB_IDLE_SLEEP_NS	 10000000u /* nothing but commands can come */
 

@@ -89,7 +89,8 @@ struct hfb_port {
 	struct rte_mempool *pools[HFB_CORES_MAX]; /* one a queue */
 	uint64_t *stats;			  /* HFB_PORT_STAT_* */
 	bool open, started;
-	bool waits; /* packets stay with the sender until read */
+	bool waits;	/* packets stay with the sender until read */
+	bool link_down; /* main's, atomic: at its last look there was no link */
 };
 
 /* Queue q of port p is polled by this core. */

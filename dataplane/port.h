@@ -5,7 +5,7 @@
  *
  *	hfb_ports_open(node, &err);	 devices exist (eal.c); queues and pools made
  *	hfb_ports_start(node, &err);	 then HFB_COMMAND_PORTS to each core
- *	hfb_ports_count(node);		 now and then: missed packets and the like
+ *	hfb_ports_count(node);		 every 100 ms: links, missed packets and the like
  *	hfb_ports_close(node);
  *
  * Threads: main.

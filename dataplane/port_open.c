@@ -235,14 +235,19 @@ hfb_ports_count(struct hfb_node *node)
 		struct rte_eth_stats stats;
 		struct rte_eth_link link;
 
-		if (!port->started || rte_eth_stats_get(port->dpdk_port, &stats) != 0)
+		if (!port->started)
+			continue;
+		if (rte_eth_link_get_nowait(port->dpdk_port, &link) == 0) {
+			port->stats[HFB_PORT_STAT_LINK] = link.link_status;
+			__atomic_store_n(&port->link_down, link.link_status == RTE_ETH_LINK_DOWN,
+					 __ATOMIC_RELAXED);
+		}
+		if (rte_eth_stats_get(port->dpdk_port, &stats) != 0)
 			continue;
 		port->stats[HFB_PORT_STAT_RX_MISSED] = stats.imissed;
 		port->stats[HFB_PORT_STAT_RX_ERRORS] = stats.ierrors;
 		port->stats[HFB_PORT_STAT_RX_NO_MBUF] = stats.rx_nombuf;
 		port->stats[HFB_PORT_STAT_TX_ERRORS] = stats.oerrors;
-		if (rte_eth_link_get_nowait(port->dpdk_port, &link) == 0)
-			port->stats[HFB_PORT_STAT_LINK] = link.link_status;
 	}
 }
 

@@ -7,9 +7,10 @@ and joins it to a veth with a kernel's sockets at the far end.
     hfbusd == memif == bridge == af_packet == veth == hfbus publish --udp
 """
 import os
+import time
 
 from hfbnet import BUS_IP, Net, NetBus
-from hfbtest import Process, main, program
+from hfbtest import Process, main, program, wait_for
 
 
 class MemifBus(NetBus):
@@ -62,6 +63,32 @@ def test_the_far_end_goes_and_comes():
         r = net.hfbus(bus, 'publish', 't', stdin='four\n')
         assert '1 acked' in r.stderr, r.stderr
         assert bus.values('t') == ['one', 'two', 'three', 'four']
+
+
+def sleeps_a_second(bus):
+    """Of its core, over a good half second. A loaded machine makes it fewer, never more."""
+    before, began = bus.counter('sleeps_total'), time.monotonic()
+    time.sleep(0.5)
+    after, ended = bus.counter('sleeps_total'), time.monotonic()
+    return (after - before) / (ended - began)
+
+
+def test_a_port_without_a_peer_is_looked_at_seldom():
+    """The core sleeps 1 ms instead of 300 us while its port has no link, and no longer."""
+    with Net() as net, MemifBus(net) as bus:
+        bus.topic_create('t')
+        wait_for('a connected port looked at often', lambda: sleeps_a_second(bus) > 1500)
+        for i in range(2):
+            bus.bridge.stop()
+            wait_for('the link to go', lambda: bus.counter('link_up') == 0)
+            wait_for('a core that sleeps longer', lambda: sleeps_a_second(bus) < 1100)
+            bus.bridge = Process(bus.bridge_argv, env=bus.env, name='bridge')
+            bus.bridge.line('^ready')
+            r = net.hfbus(bus, 'publish', 't', stdin=f'{i}\n')
+            assert '1 acked' in r.stderr, r.stderr
+            wait_for('the link', lambda: bus.counter('link_up') == 1)
+            wait_for('a core that sleeps shorter', lambda: sleeps_a_second(bus) > 1500)
+        assert bus.values('t') == ['0', '1']
 
 
 main(globals())
