@@ -315,6 +315,14 @@ def budgets(quick=False):
                    absolute=True)],
         hfbus=['idle', '--size', '64', '--ack', 'received'], transport='shm', idle='adaptive',
         curves=[('first event', 'hfbus', 'first')]))
+    # a peer that may send at any moment, on a port that no interrupt tells of
+    cases.append(Case(
+        10, 'idle, adaptive, a memif peer connected', [
+            Figure('CPU', '%', 'lower', 5, of('hfbus', 'cpu'), absolute=True),
+            Figure('first event', 'us', 'lower', 400, of('hfbus', 'first.p50'),
+                   absolute=True)],
+        hfbus=['idle', '--size', '64', '--ack', 'received'], idle='adaptive',
+        curves=[('first event', 'hfbus', 'first')]))
     return cases
 
 

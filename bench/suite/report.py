@@ -341,7 +341,7 @@ def html(everything):
            f'<title>hfbus bench, {esc(facts["date"])}</title><style>{STYLE}</style></head>'
            '<body><main>'
            f'<h1>hfbus bench</h1><p class="soft">{esc(facts["hfbus"])} · {esc(facts["host"])} · '
-           f'{esc(facts["date"])}</p><div class="tiles">'
+           f'{esc(facts["date"])}<br>Hugepages: {esc(facts["hugepages"])}.</p><div class="tiles">'
            + ''.join(f'<div class="tile"><b>{esc(a)}</b><span>{esc(b)}</span></div>'
                      for a, b in tiles) + '</div>']
     if options['quick']:

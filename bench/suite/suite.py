@@ -28,8 +28,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import machine  # noqa: E402
 import report  # noqa: E402
 from budgets import MACHINE, budgets, metric  # noqa: E402
+from hugepages import Hugepages  # noqa: E402
 from runner import Failed, Runner  # noqa: E402
 
+# A ring, what it grew from, and DPDK on both sides take 0.6 GiB; several partitions more
+HUGEPAGES = 700
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -114,11 +117,12 @@ def figures_of(case, outcomes, errors):
 
 
 class Suite:
-    def __init__(self, args, progress, cases):
+    def __init__(self, args, progress, cases, pages):
         self.args, self.progress = args, progress
         self.out = os.path.join(args.build, 'bench') if args.output is None else args.output
         os.makedirs(self.out, exist_ok=True)
         self.facts = machine.facts(args.build, SOURCE, self.out)
+        self.facts['hugepages'] = pages
         self.runner = Runner(args.build, self.out, args.bus_cpu, args.our_cpu)
         self.cases = []   # what the report shows: figures, curves, commands, errors
         self.machine = []  # raw limits of no budget
@@ -242,6 +246,12 @@ def positive(text):
     return int(text)
 
 
+def number_parse(text):
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"a number, not '{text}'")
+    return int(text)
+
+
 def options(argv):
     p = argparse.ArgumentParser(
         prog='make bench', description='Measure each budget beside the raw limit of this machine.',
@@ -260,9 +270,14 @@ def options(argv):
                    help='idle strategy of the bus in all cases, for trying on a machine in use')
     p.add_argument('--bus-cpu', type=int, default=1, help='CPU of the poll core (1)')
     p.add_argument('--our-cpu', type=int, default=0, help='CPU of the other side (0)')
+    p.add_argument('--hugepages', type=number_parse, metavar='N',
+                   help='have N hugepages of 2 MiB free: as root what is missing is reserved, and '
+                   f'given back at the end ({HUGEPAGES}; quick 0)')
     p.add_argument('--list', action='store_true', help='show the cases and end')
     args = p.parse_args(argv)
     args.runs = args.runs or (1 if args.quick else 5)
+    if args.hugepages is None:
+        args.hugepages = 0 if args.quick else HUGEPAGES
     return args
 
 
@@ -289,8 +304,11 @@ def main(argv=None):
     for one in signals:
         signal.signal(one, interrupt)
     suite, status = None, 0
+    pages = Hugepages(args.hugepages)
     try:
-        suite = Suite(args, progress, cases)
+        said = pages.reserve()
+        progress.line(f'hugepages: {said}')
+        suite = Suite(args, progress, cases, said)
         suite.run(cases)
         suite.write(over=True)
     except Interrupted:
@@ -304,6 +322,9 @@ def main(argv=None):
             signal.signal(one, signal.SIG_IGN)
         if suite is not None:
             suite.runner.close()
+        said = pages.give_back()
+        if said:
+            progress.line(said)
     if suite is None:
         return status
     if status != 0:

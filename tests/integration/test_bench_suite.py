@@ -24,6 +24,7 @@ import budgets  # noqa: E402
 import charts  # noqa: E402
 import report  # noqa: E402
 import suite  # noqa: E402
+from hugepages import Hugepages  # noqa: E402
 from runner import Failed  # noqa: E402
 
 SUITE = os.path.join(SOURCE, 'bench', 'suite', 'suite.py')
@@ -145,7 +146,8 @@ def shown(c, figures, curves=()):
 
 
 def everything(cases, **more):
-    return dict({'facts': {'date': 'today', 'host': '<script>alert(1)</script>', 'hfbus': '0.1'},
+    return dict({'facts': {'date': 'today', 'host': '<script>alert(1)</script>', 'hfbus': '0.1',
+                           'hugepages': '700 of 2 MiB free'},
                  'machine': [{'name': 'kernel UDP echo', 'unit': 'us', 'value': 3.1, 'p99': 4},
                              {'name': 'stalls', 'unit': '%', 'value': None, 'error': 'no <CPU>'}],
                  'cases': cases, 'warnings': ['the <bus> died'], 'unfinished': [], 'seconds': 61,
@@ -199,6 +201,60 @@ def test_drawings_take_what_is_odd():
     assert 'rect' in charts.bullet(1000.0, 1, 'lower', False)
     assert charts.number(12345678) == '12.3 M' and charts.micros(0.85) == '850 ns'
     assert charts.micros(1500) == '1.50 ms' and charts.number(0) == '0'
+
+
+class FakePages(Hugepages):
+    """Of a folder of ours, with a kernel that has no more than `most`."""
+
+    def __init__(self, folder, wanted, total, free, most=10**6, available=10**6):
+        super().__init__(wanted, folder, lambda: available)
+        self.used, self.most = total - free, most
+        self._write(total)
+
+    def _write(self, pages):
+        pages = min(pages, self.most)
+        for path, value in ((self.path, pages), (self.free_path, pages - self.used)):
+            with open(path, 'w', encoding='ascii') as f:
+                f.write(f'{value}\n')
+
+    def total(self):
+        with open(self.path, encoding='ascii') as f:
+            return int(f.read())
+
+
+def test_hugepages_are_reserved_and_given_back():
+    with tempfile.TemporaryDirectory() as folder:
+        pages = FakePages(folder, 700, total=100, free=40)
+        said = pages.reserve()
+        assert said.startswith('700 of 2 MiB free; 660 reserved') and pages.total() == 760, said
+        assert pages.give_back() is None and pages.total() == 100
+        assert pages.give_back() is None and pages.total() == 100
+        # memory in pieces: less comes than was asked for, and goes again
+        pages = FakePages(folder, 700, total=0, free=0, most=300)
+        said = pages.reserve()
+        assert said.startswith('300 of 2 MiB free, 700 wanted') and pages.total() == 300, said
+        assert pages.give_back() is None and pages.total() == 0
+        # left alone: there are enough, none are wanted, no memory, no right to
+        for wanted, total, free, available, start in (
+                (700, 800, 700, 10**6, '700 of 2 MiB free'),
+                (0, 5, 5, 10**6, '5 of 2 MiB free, none'),
+                (700, 5, 5, 2779, '5 of 2 MiB free, and no memory for 695 more')):
+            pages = FakePages(folder, wanted, total, free, available=available)
+            said = pages.reserve()
+            assert said.startswith(start) and pages.total() == total, said
+            assert pages.give_back() is None and pages.total() == total
+        pages = FakePages(folder, 700, 0, 0)
+        os.remove(pages.free_path)
+        assert 'ordinary pages' in pages.reserve() and pages.give_back() is None
+        pages = FakePages(folder, 700, 30, 20)
+        pages._write = lambda n: (_ for _ in ()).throw(PermissionError())
+        assert 'echo 710 > ' in pages.reserve() and pages.give_back() is None
+        assert pages.total() == 30
+        # somebody else's number is not ours to change
+        pages = FakePages(folder, 700, 0, 0)
+        pages.reserve()
+        pages._write(900)
+        assert 'left at 900' in pages.give_back() and pages.total() == 900
 
 
 class Folders:
@@ -259,7 +315,8 @@ def test_the_suite_itself():
 def test_an_interrupt_leaves_nothing_behind():
     with Folders() as folders:
         child = Process([sys.executable, SUITE, '--build', BUILD, '--output', folders.out,
-                         '--duration', '100s', '--only', '6', '--idle', 'adaptive'],
+                         '--duration', '100s', '--only', '6', '--idle', 'adaptive',
+                         '--hugepages', '0'],
                         name='suite', env=folders.env)
 
         def running():
