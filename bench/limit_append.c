@@ -7,6 +7,9 @@
  *	durable          submitted           position
  *	   | writes in flight | not yet written |
  *
+ * The ring is small: what the disk reads from it is still in a cache then. With 64 MiB instead of
+ * 8 the same loop wrote 2.0 GB/s instead of 2.6 (virtio, 2026-11).
+ *
  * append-disk: as fast as possible, writes of --write-size. group-commit: batches come at
  * --rate; whatever is there goes with the next write, whose end is padded to a block so that
  * one need not wait for another.
@@ -17,10 +20,12 @@
 #include "limit_batch.h"
 #include "limit_io.h"
 
-#define RING_BYTES (64u << 20)
+#define RING_BYTES (8u << 20)
 #define DEPTH_MAX  64u
 #define BLOCK	   4096u
 #define BATCHES	   32u /* at a stretch, between looks at the completions */
+/* A request of virtio without hugepages: 254 pieces of a page. */
+#define WRITE_BYTES (254u * BLOCK)
 
 struct write {
 	uint64_t end;	  /* position behind it */
@@ -297,6 +302,7 @@ append_disk_defaults(struct bench_options *o)
 	o->size = 100;
 	o->batch = 16;
 	o->depth = 4;
+	o->write_bytes = WRITE_BYTES;
 }
 
 static void
@@ -306,12 +312,14 @@ group_commit_defaults(struct bench_options *o)
 	o->batch = 16;
 	o->rate = 1e6;
 	o->file_bytes = 256u << 20;
+	o->write_bytes = WRITE_BYTES;
 }
 
 const struct bench_scenario bench_limit_append_disk = {
 	.group = "limit",
 	.name = "append-disk",
 	.summary = "append batches with checksums to a ring and write it, O_DIRECT",
+	.help = LIMIT_IO_HELP,
 	.options = BENCH_SIZE | BENCH_BATCH | BENCH_DATA | BENCH_SYNC | BENCH_FILE_SIZE |
 		   BENCH_DEPTH | BENCH_WRITE_SIZE,
 	.defaults = append_disk_defaults,
@@ -324,7 +332,8 @@ const struct bench_scenario bench_limit_group_commit = {
 	.group = "limit",
 	.name = "group-commit",
 	.summary = "the same paced, from when a batch was due until it is on disk",
-	.help = "An open loop: batches come at --rate events a second whatever the disk does.\n",
+	.help = "An open loop: batches come at --rate events a second whatever the disk "
+		"does.\n" LIMIT_IO_HELP,
 	.options = BENCH_SIZE | BENCH_BATCH | BENCH_RATE | BENCH_DATA | BENCH_SYNC |
 		   BENCH_FILE_SIZE | BENCH_DEPTH | BENCH_WRITE_SIZE,
 	.defaults = group_commit_defaults,

@@ -97,6 +97,39 @@ file_open(struct limit_io *io, struct bench *b)
 	return file_fill(io, b);
 }
 
+static void *
+busy_run(void *arg)
+{
+	const struct limit_io *io = arg;
+
+	while (!__atomic_load_n(&io->busy_end, __ATOMIC_RELAXED))
+		bench_now_ns();
+	return NULL;
+}
+
+/* --cores may name a second CPU. */
+static int
+busy_start(struct limit_io *io, struct bench *b)
+{
+	cpu_set_t set;
+	int r;
+
+	if (b->options.cores_count < 2)
+		return 0;
+	r = -pthread_create(&io->busy, NULL, busy_run, io);
+	if (r < 0)
+		return hfb_err_set(&b->err, r, "no thread for the second CPU: %s", strerror(-r));
+	io->busy_started = true;
+	CPU_ZERO(&set);
+	CPU_SET(b->options.cores[1], &set);
+	r = -pthread_setaffinity_np(io->busy, sizeof(set), &set);
+	if (r < 0)
+		return hfb_err_set(&b->err, r, "cannot use CPU %u: %s, see --cores",
+				   b->options.cores[1], strerror(-r));
+	bench_note(b, "CPU %u was kept busy beside", b->options.cores[1]);
+	return 0;
+}
+
 int
 limit_io_open(struct limit_io *io, struct bench *b, size_t memory_bytes, uint32_t depth)
 {
@@ -122,12 +155,16 @@ limit_io_open(struct limit_io *io, struct bench *b, size_t memory_bytes, uint32_
 		    io_uring_register_files(&io->ring, &io->fd, 1) == 0;
 	if (!io->fixed)
 		bench_note(b, "memory is not registered with io_uring, see ulimit -l");
-	return 0;
+	return busy_start(io, b);
 }
 
 void
 limit_io_close(struct limit_io *io)
 {
+	if (io->busy_started) {
+		__atomic_store_n(&io->busy_end, true, __ATOMIC_RELAXED);
+		pthread_join(io->busy, NULL);
+	}
 	if (io->started)
 		io_uring_queue_exit(&io->ring);
 	if (io->fd >= 0) {

@@ -7,12 +7,15 @@
  *	limit_io_yield(&io, now_ns);		between looks at the completions
  *	limit_io_close(&io);
  *
- * Threads: one, the one that opened it.
+ * Threads: one, the one that opened it; and where --cores names a second CPU one that keeps it
+ *	    busy: a client of the bus does, and the host of a virtual machine may have less to give
+ *	    for two CPUs and the disk than for one.
  */
 #ifndef HFB_BENCH_LIMIT_IO_H
 #define HFB_BENCH_LIMIT_IO_H
 
 #include <liburing.h>
+#include <pthread.h>
 #include <sched.h>
 
 #include "bench.h"
@@ -20,6 +23,9 @@
 /* While I/O is in flight the CPU is given away this often: kernel workers complete synced
  * writes, and on few CPUs they need this one. */
 #define LIMIT_IO_YIELD_NS 2000u
+
+#define LIMIT_IO_HELP                                                                              \
+	"A second CPU of --cores is kept busy meanwhile, as a client of the bus does.\n"
 
 struct limit_io {
 	struct io_uring ring;
@@ -32,6 +38,8 @@ struct limit_io {
 	bool fixed; /* memory and file are registered */
 	uint64_t yielded_ns;
 	bool started;
+	pthread_t busy; /* the second CPU's */
+	bool busy_started, busy_end;
 };
 
 /*
