@@ -11,7 +11,7 @@
 #define HFB_MIB (1024u * 1024u)
 
 /* One burst is what DPDK's vector receive paths return at best. */
-#define HFB_BURST_MAX 32u
+#define HFB_BURST_MAX 64u
 
 /* Poll cores in a node; core ids are one byte in session numbers. */
 #define HFB_CORES_MAX 64u
