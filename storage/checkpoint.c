@@ -190,35 +190,28 @@ hfb_checkpoint_stage(struct hfb_env *env, const char *folder, const struct hfb_c
 	size_t size = hfb_checkpoint_bytes(c);
 	char path[4096];
 	void *bytes;
-	int fd, r;
+	int r;
 
-	if ((size_t)snprintf(path, sizeof(path), "%s/" HFB_CHECKPOINT_NAME ".tmp", folder) >=
-	    sizeof(path))
+	if ((size_t)snprintf(path, sizeof(path), "%s/" HFB_CHECKPOINT_NAME, folder) >= sizeof(path))
 		return hfb_err_set(err, -ENAMETOOLONG, "%s: path too long", folder);
 	bytes = malloc(size);
 	if (bytes == NULL)
 		return hfb_err_set(err, -ENOMEM, "%s: no memory for %zu bytes", path, size);
 	hfb_checkpoint_encode(c, bytes);
-	fd = hfb_env_open(env, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	r = fd < 0 ? fd : hfb_env_pwrite(env, fd, bytes, size, 0);
-	hfb_env_close(env, fd);
+	r = hfb_file_stage(env, path, bytes, size, err);
 	free(bytes);
-	if (r < 0) {
-		hfb_env_unlink(env, path);
-		hfb_err_set(err, r, "%s: %s", path, strerror(-r));
-	}
 	return r;
 }
 
 int
 hfb_checkpoint_name(struct hfb_env *env, const char *folder)
 {
-	char path[4096], temporary[4096 + 8];
+	struct hfb_err err;
+	char path[4096];
 
 	if ((size_t)snprintf(path, sizeof(path), "%s/" HFB_CHECKPOINT_NAME, folder) >= sizeof(path))
 		return -ENAMETOOLONG;
-	snprintf(temporary, sizeof(temporary), "%s.tmp", path);
-	return hfb_env_rename(env, temporary, path);
+	return hfb_file_name(env, path, &err);
 }
 
 int

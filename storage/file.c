@@ -76,9 +76,9 @@ out:
 	return r;
 }
 
-int
-hfb_file_replace(struct hfb_env *env, const char *path, const void *bytes, size_t size,
-		 struct hfb_err *err)
+static int
+temporary_write(struct hfb_env *env, const char *path, const void *bytes, size_t size, bool synced,
+		struct hfb_err *err)
 {
 	const char *what = "create";
 	char temporary[4096];
@@ -91,20 +91,47 @@ hfb_file_replace(struct hfb_env *env, const char *path, const void *bytes, size_
 		return hfb_err_set(err, fd, "%s: %s: %s", temporary, what, strerror(-fd));
 	what = "write";
 	r = hfb_env_pwrite(env, fd, bytes, size, 0);
-	if (r == 0) {
+	if (r == 0 && synced) {
 		what = "fsync";
 		r = hfb_env_fsync(env, fd);
 	}
 	hfb_env_close(env, fd);
-	if (r == 0) {
-		what = "rename";
-		r = hfb_env_rename(env, temporary, path);
-	}
 	if (r < 0) {
 		hfb_env_unlink(env, temporary);
 		return hfb_err_set(err, r, "%s: %s: %s", temporary, what, strerror(-r));
 	}
 	return 0;
+}
+
+int
+hfb_file_stage(struct hfb_env *env, const char *path, const void *bytes, size_t size,
+	       struct hfb_err *err)
+{
+	return temporary_write(env, path, bytes, size, false, err);
+}
+
+int
+hfb_file_name(struct hfb_env *env, const char *path, struct hfb_err *err)
+{
+	char temporary[4096 + 8];
+	int r;
+
+	snprintf(temporary, sizeof(temporary), "%s.tmp", path);
+	r = hfb_env_rename(env, temporary, path);
+	if (r < 0) {
+		hfb_env_unlink(env, temporary);
+		return hfb_err_set(err, r, "%s: rename: %s", temporary, strerror(-r));
+	}
+	return 0;
+}
+
+int
+hfb_file_replace(struct hfb_env *env, const char *path, const void *bytes, size_t size,
+		 struct hfb_err *err)
+{
+	int r = temporary_write(env, path, bytes, size, true, err);
+
+	return r < 0 ? r : hfb_file_name(env, path, err);
 }
 
 int

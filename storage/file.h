@@ -30,6 +30,10 @@ int hfb_file_load(struct hfb_env *env, const char *path, size_t bytes_max, void 
  */
 int hfb_file_replace(struct hfb_env *env, const char *path, const void *bytes, size_t size,
 		     struct hfb_err *err);
+/* In two halves, with a sync of all between and behind them: see group.c. */
+int hfb_file_stage(struct hfb_env *env, const char *path, const void *bytes, size_t size,
+		   struct hfb_err *err);
+int hfb_file_name(struct hfb_env *env, const char *path, struct hfb_err *err);
 int hfb_folder_sync(struct hfb_env *env, const char *folder, struct hfb_err *err);
 
 #endif

@@ -2,11 +2,11 @@
 /*
  * group.c - the same for many logs at once. Helper thread.
  *
- * A first segment costs half a dozen syncs of its own, a checkpoint two; each waits for
+ * A segment costs up to half a dozen syncs of its own, a checkpoint two; each waits for
  * the file system's journal. Where many logs want one at the same time (ten thousand new
- * topics, a stop) all are written first, then one sync of the file system covers them,
- * then all get their names, and one more sync covers those. The same order as for one
- * log: a file has its name only when all of it is on disk.
+ * topics, partitions that fill alike, a stop) all are written first, then one sync of the file
+ * system covers them, then all get their names, and one more sync covers those. The same order as
+ * for one log: a file has its name only when all of it is on disk.
  *
  * What does not work out here is left for the way of single logs, that says why.
  */
@@ -14,6 +14,9 @@
 #include <string.h>
 
 #include "store_private.h"
+
+/* Zeros written before those whose zeros they are get their files. */
+#define GROUP_BYTES (64u * HFB_MIB)
 
 static bool
 all_synced(struct hfb_store *store)
@@ -25,47 +28,54 @@ all_synced(struct hfb_store *store)
 #endif
 }
 
-/* First segments --------------------------------------------------------------------- */
+/* Segments --------------------------------------------------------------------------- */
 
 static bool
-segment_fresh(struct hfb_log *log)
+segment_wanted(struct hfb_log *log)
 {
 	uint32_t asks = __atomic_load_n(&log->asks, __ATOMIC_ACQUIRE);
 
-	return (asks & HFB_ASK_SEGMENT) != 0 && (asks & HFB_ASK_LET_GO) == 0 && !log->folder_made &&
-	       log->plan_made == 0 && __atomic_load_n(&log->plan_tail, __ATOMIC_ACQUIRE) == 1;
+	/* pairs with the release in hfb_log_plan_next() */
+	return (asks & HFB_ASK_SEGMENT) != 0 && (asks & HFB_ASK_LET_GO) == 0 &&
+	       log->plan_made != __atomic_load_n(&log->plan_tail, __ATOMIC_ACQUIRE);
 }
 
-static void
-segments_make(struct hfb_store *store, struct hfb_log **logs, uint32_t n)
+/*
+ * The next one of each, as far as they are not too much to wait for. Returns how many got
+ * theirs; *@ret_looked of @n were looked at.
+ */
+static uint32_t
+segments_make(struct hfb_store *store, struct hfb_log **logs, uint32_t n, uint32_t *ret_looked)
 {
 	struct hfb_segment *made[HFB_GROUP_MAX];
 	struct hfb_err err;
-	uint32_t count = 0;
+	uint64_t zeros = 0;
+	uint32_t count = 0, i;
 
-	for (uint32_t i = 0; i < n; i++) {
+	for (i = 0; i < n && zeros < GROUP_BYTES; i++) {
 		struct hfb_log *log = logs[i];
-		struct hfb_segment_place place = hfb_log_place(log);
-		const struct hfb_plan *plan = hfb_log_plan(log, 0);
 
-		place.no_sync = true;
-		if (hfb_segment_folder_make(&place, &err) < 0 ||
-		    hfb_segment_create(&place, plan->base, plan->end - plan->base, &made[count],
-				       &err) < 0)
+		store->taken = n - 1 - i;
+		if (hfb_prepare_segment(log, hfb_log_plan(log, log->plan_made), false, &made[count],
+					&err) < 0)
 			continue;
+		/* a recycled one has been written before */
+		if (made[count]->generation == 0)
+			zeros += made[count]->capacity_bytes;
 		logs[count++] = log;
 	}
+	*ret_looked = i;
 	if (count == 0)
-		return;
+		return 0;
 	if (!all_synced(store)) {
-		for (uint32_t i = 0; i < count; i++) {
+		for (i = 0; i < count; i++) {
 			hfb_segment_discard(store->env, logs[i]->folder, made[i]);
 			hfb_segment_free(store->env, made[i]);
 		}
-		return;
+		return 0;
 	}
 	n = 0;
-	for (uint32_t i = 0; i < count; i++) {
+	for (i = 0; i < count; i++) {
 		if (hfb_segment_name(store->env, logs[i]->folder, made[i]) < 0) {
 			hfb_segment_free(store->env, made[i]);
 			continue;
@@ -75,19 +85,72 @@ segments_make(struct hfb_store *store, struct hfb_log **logs, uint32_t n)
 	}
 	if (!all_synced(store)) {
 		/* Names that may not last: the way of single logs makes them anew. */
-		for (uint32_t i = 0; i < n; i++) {
+		for (i = 0; i < n; i++) {
 			hfb_segment_discard(store->env, logs[i]->folder, made[i]);
 			hfb_segment_free(store->env, made[i]);
 		}
-		return;
+		return 0;
 	}
-	for (uint32_t i = 0; i < n; i++) {
+	count = 0;
+	for (i = 0; i < n; i++) {
 		logs[i]->folder_made = true;
-		if (hfb_prepare_done(logs[i], made[i]) < 0) {
-			hfb_segment_discard(store->env, logs[i]->folder, made[i]);
-			hfb_segment_free(store->env, made[i]);
+		if (hfb_prepare_done(logs[i], made[i]) == 0) {
+			count++;
+			continue;
 		}
+		hfb_segment_discard(store->env, logs[i]->folder, made[i]);
+		hfb_segment_free(store->env, made[i]);
 	}
+	return count;
+}
+
+/*
+ * A log may want more than one, the first of them soonest: no log gets its second before
+ * all have theirs. After some rounds others have their turn.
+ */
+static void
+segments_serve(struct hfb_store *store, void **taken, uint32_t n)
+{
+	struct hfb_log *logs[HFB_GROUP_MAX];
+
+	for (uint32_t round = 0; round < HFB_PLANS; round++) {
+		uint32_t count = 0, made = 0;
+
+		for (uint32_t i = 0; i < n; i++)
+			if (segment_wanted(taken[i]))
+				logs[count++] = taken[i];
+		if (count < store->config.group_min)
+			return;
+		for (uint32_t at = 0, looked; at < count; at += looked)
+			made += segments_make(store, logs + at, count - at, &looked);
+		if (made == 0)
+			return;
+	}
+}
+
+/* Indexes ------------------------------------------------------------------------------ */
+
+/* Their names need no sync: an index that is lost is built again. */
+static void
+indexes_save(struct hfb_store *store, void **taken, uint32_t n)
+{
+	struct hfb_log *logs[HFB_GROUP_MAX];
+	uint32_t count = 0, staged = 0;
+	bool synced;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct hfb_log *log = taken[i];
+
+		if ((__atomic_load_n(&log->asks, __ATOMIC_ACQUIRE) & HFB_ASK_SEAL) != 0)
+			logs[count++] = log;
+	}
+	if (count < store->config.group_min)
+		return;
+	for (uint32_t i = 0; i < count; i++)
+		staged += hfb_retention_seal_stage(logs[i]);
+	synced = staged > 0 && all_synced(store);
+	for (uint32_t i = 0; i < count; i++)
+		hfb_retention_seal_name(logs[i], synced);
 }
 
 /* Checkpoints -------------------------------------------------------------------------- */
@@ -140,12 +203,8 @@ hfb_group_serve(struct hfb_store *store, void **taken, uint32_t n)
 
 	if (n < store->config.group_min)
 		return;
-	for (uint32_t i = 0; i < n; i++)
-		if (segment_fresh(taken[i]))
-			logs[count++] = taken[i];
-	if (count >= store->config.group_min)
-		segments_make(store, logs, count);
-	count = 0;
+	segments_serve(store, taken, n);
+	indexes_save(store, taken, n);
 	for (uint32_t i = 0; i < n; i++) {
 		struct hfb_log *log = taken[i];
 		const struct hfb_snapshot *s =

@@ -115,11 +115,11 @@ hfb_index_by_position(const struct hfb_index *index, uint64_t position,
 	return true;
 }
 
-int
-hfb_index_save(struct hfb_env *env, const char *path, const struct hfb_index *index,
-	       const struct hfb_index_summary *summary, struct hfb_err *err)
+static int
+index_write(struct hfb_env *env, const char *path, const struct hfb_index *index,
+	    const struct hfb_index_summary *summary, bool synced, struct hfb_err *err)
 {
-	uint32_t count = __atomic_load_n(&index->count, __ATOMIC_ACQUIRE);
+	uint32_t count = count_published(index);
 	size_t bytes = sizeof(struct hfb_index_header) + count * sizeof(struct hfb_index_entry);
 	struct hfb_index_header *h = calloc(1, bytes);
 	int r;
@@ -137,9 +137,24 @@ hfb_index_save(struct hfb_env *env, const char *path, const struct hfb_index *in
 	h->entries_count = count;
 	memcpy(h + 1, index->entries, count * sizeof(struct hfb_index_entry));
 	h->crc = hfb_crc32c(hfb_crc32c(0, h, CRC_OFFSET), h + 1, bytes - sizeof(*h));
-	r = hfb_file_replace(env, path, h, bytes, err);
+	r = synced ? hfb_file_replace(env, path, h, bytes, err)
+		   : hfb_file_stage(env, path, h, bytes, err);
 	free(h);
 	return r;
+}
+
+int
+hfb_index_save(struct hfb_env *env, const char *path, const struct hfb_index *index,
+	       const struct hfb_index_summary *summary, struct hfb_err *err)
+{
+	return index_write(env, path, index, summary, true, err);
+}
+
+int
+hfb_index_stage(struct hfb_env *env, const char *path, const struct hfb_index *index,
+		const struct hfb_index_summary *summary, struct hfb_err *err)
+{
+	return index_write(env, path, index, summary, false, err);
 }
 
 int

@@ -77,6 +77,9 @@ bool hfb_index_by_position(const struct hfb_index *index, uint64_t position,
  * directory when it wants to; a lost index is rebuilt). */
 int hfb_index_save(struct hfb_env *env, const char *path, const struct hfb_index *index,
 		   const struct hfb_index_summary *summary, struct hfb_err *err);
+/* The first half of it: hfb_file_name() is the other. */
+int hfb_index_stage(struct hfb_env *env, const char *path, const struct hfb_index *index,
+		    const struct hfb_index_summary *summary, struct hfb_err *err);
 /*
  * Load @path, which must be of the segment at @base_position. *@ret_index is
  * malloc'ed, free() it; NULL asks for the summary alone (all is checked anyway).

@@ -21,6 +21,9 @@
 /* When so much of a segment is used the next one is planned: early, so that it can be made
  * without haste. */
 #define PLAN_AHEAD 8u
+/* Of such a size, filled in so short a time: to make one may take longer than to fill one. */
+#define HURRIED_BYTES (16u * HFB_MIB)
+#define HURRIED_NS    500000000u
 
 /* How far behind a batch lines are asked for, and how many bytes of them. */
 #define AHEAD_BYTES	1024u
@@ -157,6 +160,7 @@ hfb_log_plan_next(struct hfb_log *log, uint64_t batch_bytes)
 	struct hfb_plan *plan;
 	uint64_t base = BLOCK_UP(log->position), capacity;
 	const uint64_t first = log->store->config.segment_bytes_first;
+	const uint64_t kept = __atomic_load_n(&log->retention_bytes, __ATOMIC_RELAXED);
 
 	if (log->plan_tail - log->plan_head == HFB_PLANS)
 		return false;
@@ -176,6 +180,10 @@ hfb_log_plan_next(struct hfb_log *log, uint64_t batch_bytes)
 		capacity *= 4;
 	if (capacity > log->segment_bytes_max)
 		capacity = log->segment_bytes_max;
+	/* Retention takes whole segments: of a few it can keep about what it is to keep. */
+	while (kept != 0 && capacity > kept / 2 && capacity / 4 >= first &&
+	       capacity / 4 >= 2 * batch_bytes)
+		capacity /= 4;
 	plan = hfb_log_plan(log, log->plan_tail);
 	memset(plan, 0, sizeof(*plan));
 	plan->base = base;
@@ -393,6 +401,9 @@ plan_advance(struct hfb_log *log)
 		plan->bound->end_offset = log->offset;
 		plan->bound->last_timestamp_ns = log->last_timestamp_ns;
 	}
+	log->hurried = log->last_timestamp_ns - plan->first_ns < HURRIED_NS &&
+		       (plan->end - plan->base >= HURRIED_BYTES ||
+			plan->end - plan->base >= log->segment_bytes_max);
 	log->plan_append++;
 	plan = hfb_log_plan(log, log->plan_append);
 	log->index = NULL;

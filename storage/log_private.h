@@ -187,6 +187,7 @@ struct hfb_log {
 	uint32_t marks_count;
 	uint64_t ring_since_position, ring_since_ns;
 	uint64_t plan_trigger;	      /* position from which the next segment is planned */
+	bool hurried;		      /* and the one after that as well */
 	uint64_t checkpoint_position; /* of the last one asked for */
 	bool checkpoint_due, memory_asked, checkpoint_under_way;
 	uint64_t checkpoint_tries;     /* of checkpoint_tried, as last seen */

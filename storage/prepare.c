@@ -69,12 +69,15 @@ gently(void *arg, uint64_t took_ns)
 	return true;
 }
 
-static int
-segment_prepare(struct hfb_log *log, const struct hfb_plan *plan, struct hfb_segment **ret_segment,
-		struct hfb_err *err)
+int
+hfb_prepare_segment(struct hfb_log *log, const struct hfb_plan *plan, bool synced,
+		    struct hfb_segment **ret_segment, struct hfb_err *err)
 {
 	struct hfb_segment_place place = hfb_log_place(log);
-	struct gentle gentle = { .log = log, .plan = plan };
+	/* of a group: those behind it have waited for those before it */
+	struct gentle gentle = { .log = log,
+				 .plan = plan,
+				 .paused_ns = synced ? 0 : OTHERS_WAIT_NS + 1 };
 	uint64_t capacity = plan->end - plan->base;
 	struct hfb_segment *segment = NULL;
 	struct hfb_retired retired;
@@ -86,11 +89,12 @@ segment_prepare(struct hfb_log *log, const struct hfb_plan *plan, struct hfb_seg
 		place.gently = gently;
 		place.arg = &gentle;
 	}
+	place.no_sync = !synced;
 	if (!log->folder_made) {
 		r = hfb_segment_folder_make(&place, err);
 		if (r < 0)
 			return r;
-		log->folder_made = true;
+		log->folder_made = synced;
 	}
 	if (retired_take(log, capacity, &retired) &&
 	    hfb_segment_path(old, sizeof(old), log->folder, retired.base_position, ".seg") == 0)
@@ -129,7 +133,7 @@ hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns)
 		struct hfb_plan *plan = hfb_log_plan(log, log->plan_made);
 		struct hfb_segment *segment = NULL;
 		struct hfb_err err;
-		int r = segment_prepare(log, plan, &segment, &err);
+		int r = hfb_prepare_segment(log, plan, true, &segment, &err);
 
 		if (r == 0) {
 			r = hfb_prepare_done(log, segment);

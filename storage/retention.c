@@ -15,39 +15,105 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "file.h"
 #include "segment_reader.h"
 #include "store_private.h"
+
+/* All of it is in its file, and its index is not. */
+static bool
+seal_due(const struct hfb_log *log, const struct hfb_segment *s)
+{
+	/* pairs with the release when it was published */
+	uint64_t filed = __atomic_load_n(&log->positions->filed, __ATOMIC_ACQUIRE);
+
+	return !s->sealed && s->base_position + s->capacity_bytes <= filed;
+}
+
+static struct hfb_index_summary
+summary_of(const struct hfb_segment *s)
+{
+	return (struct hfb_index_summary){
+		.base_position = s->base_position,
+		.end_position = s->base_position + s->capacity_bytes,
+		.base_offset = s->base_offset,
+		.end_offset = s->end_offset,
+		.first_timestamp_ns = s->first_timestamp_ns,
+		.last_timestamp_ns = s->last_timestamp_ns,
+	};
+}
+
+static void
+sealed(struct hfb_log *log, struct hfb_segment *s)
+{
+	s->sealed = true;
+	s->staged = false;
+	s->used_ns = hfb_env_now_ns(log->store->env);
+}
 
 void
 hfb_retention_seal(struct hfb_log *log)
 {
-	/* pairs with the release when it was published */
-	uint64_t filed = __atomic_load_n(&log->positions->filed, __ATOMIC_ACQUIRE);
 	const struct hfb_table *table = log->table.current;
 
 	for (uint32_t i = 0; i < table->count; i++) {
 		struct hfb_segment *s = table->segments[i];
-		struct hfb_index_summary summary;
+		struct hfb_index_summary summary = summary_of(s);
 		char path[HFB_PATH_MAX];
 		struct hfb_err err;
-		int r;
 
-		if (s->sealed || s->base_position + s->capacity_bytes > filed)
+		if (!seal_due(log, s))
 			continue;
-		summary = (struct hfb_index_summary){
-			.base_position = s->base_position,
-			.end_position = s->base_position + s->capacity_bytes,
-			.base_offset = s->base_offset,
-			.end_offset = s->end_offset,
-			.first_timestamp_ns = s->first_timestamp_ns,
-			.last_timestamp_ns = s->last_timestamp_ns,
-		};
-		s->sealed = true;
-		s->used_ns = hfb_env_now_ns(log->store->env);
-		r = hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx");
+		sealed(log, s);
 		/* Without it the next start scans the segment: slower, nothing is lost. */
-		if (r == 0 && hfb_index_save(log->store->env, path, s->index, &summary, &err) < 0)
+		if (hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") ==
+			    0 &&
+		    hfb_index_save(log->store->env, path, s->index, &summary, &err) < 0)
 			hfb_helper_trouble(log, &err);
+	}
+}
+
+uint32_t
+hfb_retention_seal_stage(struct hfb_log *log)
+{
+	const struct hfb_table *table = log->table.current;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < table->count; i++) {
+		struct hfb_segment *s = table->segments[i];
+		struct hfb_index_summary summary = summary_of(s);
+		char path[HFB_PATH_MAX];
+		struct hfb_err err;
+
+		if (!seal_due(log, s) ||
+		    hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") <
+			    0 ||
+		    hfb_index_stage(log->store->env, path, s->index, &summary, &err) < 0)
+			continue;
+		s->staged = true;
+		n++;
+	}
+	return n;
+}
+
+void
+hfb_retention_seal_name(struct hfb_log *log, bool synced)
+{
+	const struct hfb_table *table = log->table.current;
+
+	for (uint32_t i = 0; i < table->count; i++) {
+		struct hfb_segment *s = table->segments[i];
+		char path[HFB_PATH_MAX];
+		struct hfb_err err;
+
+		if (!s->staged)
+			continue;
+		s->staged = false;
+		/* not so: the way of single logs writes it anew, and says why it cannot */
+		if (synced &&
+		    hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") ==
+			    0 &&
+		    hfb_file_name(log->store->env, path, &err) == 0)
+			sealed(log, s);
 	}
 }
 

@@ -51,6 +51,7 @@ struct hfb_segment {
 	uint64_t data_bytes; /* helper's: of a compacted one */
 	bool superseded;     /* helper's: its name is another's by now */
 	bool sealed;	     /* helper's: all of it durable */
+	bool staged;	     /* helper's: its index is written, not yet named */
 	bool index_saved;    /* helper's */
 	uint64_t used_ns;    /* helper's: when fd was last seen in use */
 	/* written by the core, any thread reads after `begun` */

@@ -39,7 +39,7 @@ struct hfb_store_config {
 	 * 0 = 4, all ones = never; and the size of each of its files, 0 = 32 MiB */
 	uint32_t journal_logs_min;
 	uint64_t journal_file_bytes;
-	uint32_t group_min; /* logs whose file work is done together from so many on; 0 = 16 */
+	uint32_t group_min; /* logs whose file work is done together from so many on; 0 = 6 */
 };
 
 /* @env NULL = the real one. Refuses a folder another hfbusd has locked (-EBUSY). */

@@ -72,7 +72,7 @@ void hfb_helper_stop(struct hfb_store *store);
 
 struct hfb_segment_place hfb_log_place(struct hfb_log *log);
 /* group.c: what many of the @n logs taken want at once is done at once; the rest is left. */
-#define HFB_GROUP_MIN 16u
+#define HFB_GROUP_MIN 6u
 #define HFB_GROUP_MAX 256u
 void hfb_group_serve(struct hfb_store *store, void **taken, uint32_t n);
 /* Do other logs wait for us? */
@@ -83,6 +83,9 @@ void hfb_helper_mail(struct hfb_log *log);
 void hfb_helper_trouble(struct hfb_log *log, const struct hfb_err *err);
 
 /* prepare.c: make what is planned, the larger ring. */
+/* A file for @plan, from a retired one or anew. Not @synced: see no_sync in segment.h. */
+int hfb_prepare_segment(struct hfb_log *log, const struct hfb_plan *plan, bool synced,
+			struct hfb_segment **ret_segment, struct hfb_err *err);
 void hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns);
 void hfb_prepare_ring(struct hfb_log *log);
 /* The next planned segment is @segment (taken on success). 0 or -ENOMEM. */
@@ -90,6 +93,10 @@ int hfb_prepare_done(struct hfb_log *log, struct hfb_segment *segment);
 
 /* retention.c */
 void hfb_retention_seal(struct hfb_log *log);
+/* The same in two halves, see group.c. Returns how many indexes were written. */
+uint32_t hfb_retention_seal_stage(struct hfb_log *log);
+/* Those are @synced, or are to be written anew. */
+void hfb_retention_seal_name(struct hfb_log *log, bool synced);
 void hfb_retention_memory(struct hfb_log *log);
 void hfb_retention_checkpoint(struct hfb_log *log);
 /* Its parts: what to save of a snapshot, and what follows. Takes @s. */

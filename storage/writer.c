@@ -20,7 +20,9 @@
  * threshold 12 206 us, 6 160 us, 2 138 us; one log has 139 us (2026-11).
  */
 #define GROUP_LOGS 2u
-#define REAP	   64u
+/* So many with something to do are many for the one helper. */
+#define MANY_LOGS 64u
+#define REAP	  64u
 /* Refused for memory it may be for a moment; for so long it is for good. */
 #define SUBMIT_PATIENCE_NS 1000000000u
 #define BLOCK_DOWN(x)	   ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
@@ -371,7 +373,8 @@ log_publish(struct hfb_log *log)
 	if (log->writer->times != NULL && events > 0)
 		log_times_note(log, log->writer->times, events);
 	/* Prepared before it is needed. */
-	if (log->position >= log->plan_trigger && log->plan_append + 1 == log->plan_tail)
+	if (log->position >= log->plan_trigger &&
+	    log->plan_tail - log->plan_append <= (log->hurried ? 2u : 1u))
 		hfb_log_plan_next(log, 0);
 	return events > 0 ? (uint32_t)events : 1;
 }
@@ -408,8 +411,10 @@ ring_consider(struct hfb_writer *writer, struct hfb_log *log)
 
 	if (size >= log->ring_bytes_max)
 		return;
-	/* not earlier: when the disk stalls, all logs wait, and larger rings help none of them */
-	if (log->position - log->filed > size / 2) {
+	/* Not earlier: when the disk stalls, all logs wait, and larger rings help none of them; nor
+	 * do they help many at once, which are fast with little each: a ring costs the helper 6 us
+	 * a page, and all wait for the helper. */
+	if (log->position - log->filed > size / 2 && writer->active_count < MANY_LOGS) {
 		hfb_log_ring_ask(log, size * 4);
 		return;
 	}
