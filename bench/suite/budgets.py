@@ -112,8 +112,7 @@ class Sustained(Case):
     """Durable, for long: bytes of log, and the memory that the bus takes meanwhile."""
 
     def once(self, runner, results):
-        results['raw'] = runner.limit(self.raw, min(self.seconds, 10), min(self.warmup, 2), True,
-                                      'beside')
+        results['raw'] = runner.limit(self.raw, min(self.seconds, 10), min(self.warmup, 2), True, 1)
         with runner.bus(idle=self.idle) as bus:
             before = bus.counters()
             with MemoryWatch(bus.hfbusd_pid()) as memory:
@@ -251,7 +250,7 @@ def budgets(quick=False):
             raw=['group-commit', '--size', '100', '--batch', str(batch), '--rate', str(rate)],
             hfbus=['echo', '--size', '100', '--batch', str(batch), '--rate', str(rate), '--ack',
                    'durable', '--retention', '256MiB'],
-            raw_cpus='beside', disk=True, warmup=1 if quick else 5,
+            raw_cpus=1, disk=True, warmup=1 if quick else 5,
             curves=[('ack', 'hfbus', 'ack'), ('raw group commit', 'raw', 'latency')]))
     for partitions, target in ((100, 2), (1000, 4)):
         count = partitions // 20 if quick else partitions
@@ -264,7 +263,7 @@ def budgets(quick=False):
             raw=['group-commit', '--size', '100', '--batch', '16', '--rate', '1000000'],
             hfbus=['echo', '--size', '100', '--batch', '16', '--rate', '1000000', '--ack',
                    'durable', '--partitions', str(count)],
-            raw_cpus='beside', disk=True, warmup=settled,
+            raw_cpus=1, disk=True, warmup=settled,
             curves=[('ack', 'hfbus', 'ack'), ('raw group commit', 'raw', 'latency')]))
     for batch in (1, 16):
         cases.append(Case(

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Many logs that fill alike, and the one helper.
+ *
+ * Goal:   what many want at the same time costs a few syncs, not some for each; a log's
+ *	   segments stay small beside what its retention keeps.
+ * Method: the same batches to some logs on a disk in memory that counts, with file work in
+ *	   groups and without; the test is core and helper.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "crc32c.h"
+#include "hfb_test_main.h"
+#include "log_private.h"
+#include "log_rig.h"
+#include "sim_disk.h"
+
+#define LOGS	      12u
+#define KIB	      1024u
+#define PAYLOAD_BYTES (8 * KIB)
+#define APPEND_BYTES  (900 * KIB) /* to each: segments of 64, 256, 256 and more KiB */
+#define RETENTION     (512 * KIB)
+#define POLLS_MAX     100000u
+
+struct many {
+	struct sim_disk *disk;
+	struct hfb_store *store;
+	struct hfb_writer *writer;
+	struct hfb_positions *positions;
+	struct hfb_log *logs[LOGS];
+	uint64_t longest; /* segment planned */
+};
+
+static void
+many_open(struct many *m, uint32_t group_min)
+{
+	struct hfb_store_config config = {
+		.data_dir = "/data", .helper_cpu = -1, .helper_manual = true, .group_min = group_min
+	};
+	struct hfb_writer_config writer_config = { .logs_max = LOGS, .producers_max = 16 };
+	struct hfb_log_report report;
+	struct hfb_err err;
+	uint32_t epoch;
+
+	memset(m, 0, sizeof(*m));
+	m->disk = sim_disk_create(7);
+	m->positions = aligned_alloc(64, LOGS * sizeof(*m->positions));
+	memset(m->positions, 0, LOGS * sizeof(*m->positions));
+	CU_ASSERT_EQUAL_FATAL(hfb_env_mkdir(sim_disk_env(m->disk), "/data", 0755), 0);
+	CU_ASSERT_EQUAL_FATAL(hfb_store_open(&config, sim_disk_env(m->disk), &m->store, &err), 0);
+	CU_ASSERT_EQUAL_FATAL(hfb_store_epoch_begin(m->store, &epoch, &err), 0);
+	CU_ASSERT_EQUAL_FATAL(hfb_writer_create(m->store, &writer_config, &m->writer, &err), 0);
+	for (uint32_t i = 0; i < LOGS; i++) {
+		struct hfb_log_config log = { .topic = "alike",
+					      .topic_uuid.bytes[0] = 9,
+					      .partition = i,
+					      .leader_epoch = epoch,
+					      .retention_bytes = RETENTION,
+					      .positions = &m->positions[i] };
+
+		CU_ASSERT_EQUAL_FATAL(hfb_log_open(m->store, &log, &m->logs[i], &report, &err), 0);
+		hfb_writer_attach(m->writer, m->logs[i]);
+	}
+}
+
+static void
+many_close(struct many *m)
+{
+	uint32_t left = LOGS;
+
+	for (uint32_t i = 0; i < LOGS; i++)
+		hfb_writer_detach(m->writer, m->logs[i], true);
+	for (uint32_t turns = 0; left > 0 && turns < POLLS_MAX; turns++) {
+		hfb_writer_poll(m->writer, hfb_clock_now_ns());
+		hfb_store_help(m->store);
+		left = 0;
+		for (uint32_t i = 0; i < LOGS; i++)
+			left += !hfb_writer_detached(m->writer, m->logs[i]);
+	}
+	CU_ASSERT_EQUAL_FATAL(left, 0);
+	for (uint32_t i = 0; i < LOGS; i++)
+		hfb_log_close(m->logs[i]);
+	hfb_writer_destroy(m->writer);
+	hfb_store_close(m->store);
+	sim_disk_destroy(m->disk);
+	free(m->positions);
+}
+
+static bool
+append(struct hfb_log *log, uint64_t number)
+{
+	struct hfb_batch_meta meta = { .size = 64 + PAYLOAD_BYTES,
+				       .count = 1,
+				       .timestamp_ns = hfb_clock_now_ns() };
+	struct hfb_appended appended;
+	enum hfb_log_refusal why;
+	uint8_t *at = hfb_log_claim(log, meta.size, false, &why);
+
+	if (at == NULL)
+		return false;
+	rig_payload(number, at + 64, PAYLOAD_BYTES);
+	meta.payload_crc = hfb_crc32c(0, at + 64, PAYLOAD_BYTES);
+	hfb_log_append(log, &meta, &appended);
+	return true;
+}
+
+static void
+turn(struct many *m)
+{
+	hfb_writer_poll(m->writer, hfb_clock_now_ns());
+	hfb_store_help(m->store);
+	for (uint32_t i = 0; i < LOGS; i++)
+		for (uint32_t n = m->logs[i]->plan_head; n != m->logs[i]->plan_tail; n++) {
+			const struct hfb_plan *plan = hfb_log_plan(m->logs[i], n);
+
+			if (plan->end - plan->base > m->longest)
+				m->longest = plan->end - plan->base;
+		}
+}
+
+/* To all of them alike, until all is durable. */
+static void
+fill(struct many *m)
+{
+	uint32_t left = 1, tries = 0;
+
+	for (uint64_t n = 0; n < APPEND_BYTES / PAYLOAD_BYTES; n++) {
+		for (uint32_t i = 0; i < LOGS; i++)
+			while (!append(m->logs[i], n)) {
+				CU_ASSERT_TRUE_FATAL(tries++ < POLLS_MAX);
+				turn(m);
+			}
+		turn(m);
+	}
+	for (tries = 0; left > 0 && tries < POLLS_MAX; tries++) {
+		turn(m);
+		left = 0;
+		for (uint32_t i = 0; i < LOGS; i++)
+			left += hfb_log_position(m->logs[i], HFB_STAGE_DURABLE) !=
+				hfb_log_position(m->logs[i], HFB_STAGE_RECEIVED);
+	}
+	CU_ASSERT_EQUAL_FATAL(left, 0);
+}
+
+/* Syncs of files and folders while they fill; all of them are there afterwards. */
+static uint64_t
+syncs_of(uint32_t group_min, uint64_t *ret_longest)
+{
+	struct sim_disk_counts before, after;
+	const char *what = NULL;
+	struct many m;
+
+	many_open(&m, group_min);
+	sim_disk_counts(m.disk, &before);
+	fill(&m);
+	sim_disk_counts(m.disk, &after);
+	CU_ASSERT_EQUAL(sim_disk_breaches(m.disk, &what), 0);
+	CU_ASSERT_TRUE(after.creates - before.creates >= 3 * LOGS);
+	*ret_longest = m.longest;
+	many_close(&m);
+	return after.syncs - before.syncs + after.dir_syncs - before.dir_syncs;
+}
+
+static void
+test_what_many_want_is_synced_together(void)
+{
+	uint64_t longest, alone = syncs_of(UINT32_MAX, &longest);
+	uint64_t together = syncs_of(LOGS / 2, &longest);
+
+	printf("(%llu syncs, %llu in groups) ", (unsigned long long)alone,
+	       (unsigned long long)together);
+	/* each log's first segment, two more, and their indexes */
+	CU_ASSERT_TRUE(alone > 5 * LOGS);
+	CU_ASSERT_TRUE(together < alone / 2);
+}
+
+static void
+test_segments_are_small_beside_what_is_kept(void)
+{
+	uint64_t longest;
+
+	syncs_of(LOGS / 2, &longest);
+	CU_ASSERT_EQUAL(longest, RETENTION / 2);
+}
+
+int
+main(void)
+{
+	CU_TestInfo tests[] = {
+		{ "what many logs want is synced together",
+		  test_what_many_want_is_synced_together },
+		{ "segments are small beside what is kept",
+		  test_segments_are_small_beside_what_is_kept },
+		CU_TEST_INFO_NULL,
+	};
+
+	return hfb_test_main("many logs", tests);
+}
