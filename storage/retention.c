@@ -29,6 +29,7 @@ seal_due(const struct hfb_log *log, const struct hfb_segment *s)
 	return !s->sealed && s->base_position + s->capacity_bytes <= filed;
 }
 
+/* Of one that seal_due() says is whole: the core writes to it no more. */
 static struct hfb_index_summary
 summary_of(const struct hfb_segment *s)
 {
@@ -57,12 +58,13 @@ hfb_retention_seal(struct hfb_log *log)
 
 	for (uint32_t i = 0; i < table->count; i++) {
 		struct hfb_segment *s = table->segments[i];
-		struct hfb_index_summary summary = summary_of(s);
+		struct hfb_index_summary summary;
 		char path[HFB_PATH_MAX];
 		struct hfb_err err;
 
 		if (!seal_due(log, s))
 			continue;
+		summary = summary_of(s);
 		sealed(log, s);
 		/* Without it the next start scans the segment: slower, nothing is lost. */
 		if (hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") ==
@@ -80,14 +82,15 @@ hfb_retention_seal_stage(struct hfb_log *log)
 
 	for (uint32_t i = 0; i < table->count; i++) {
 		struct hfb_segment *s = table->segments[i];
-		struct hfb_index_summary summary = summary_of(s);
+		struct hfb_index_summary summary;
 		char path[HFB_PATH_MAX];
 		struct hfb_err err;
 
 		if (!seal_due(log, s) ||
-		    hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") <
-			    0 ||
-		    hfb_index_stage(log->store->env, path, s->index, &summary, &err) < 0)
+		    hfb_segment_path(path, sizeof(path), log->folder, s->base_position, ".idx") < 0)
+			continue;
+		summary = summary_of(s);
+		if (hfb_index_stage(log->store->env, path, s->index, &summary, &err) < 0)
 			continue;
 		s->staged = true;
 		n++;
