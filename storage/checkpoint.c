@@ -161,9 +161,12 @@ hfb_checkpoint_decode(const void *bytes, size_t size, struct hfb_checkpoint *ret
 	return 0;
 }
 
-int
-hfb_checkpoint_save(struct hfb_env *env, const char *folder, const struct hfb_checkpoint *c,
-		    struct hfb_err *err)
+typedef int (*file_put)(struct hfb_env *env, const char *path, const void *bytes, size_t size,
+			struct hfb_err *err);
+
+static int
+checkpoint_put(struct hfb_env *env, const char *folder, const struct hfb_checkpoint *c,
+	       file_put put, struct hfb_err *err)
 {
 	size_t size = hfb_checkpoint_bytes(c);
 	char path[4096];
@@ -176,31 +179,25 @@ hfb_checkpoint_save(struct hfb_env *env, const char *folder, const struct hfb_ch
 	if (bytes == NULL)
 		return hfb_err_set(err, -ENOMEM, "%s: no memory for %zu bytes", path, size);
 	hfb_checkpoint_encode(c, bytes);
-	r = hfb_file_replace(env, path, bytes, size, err);
-	if (r == 0)
-		r = hfb_folder_sync(env, folder, err);
+	r = put(env, path, bytes, size, err);
 	free(bytes);
 	return r;
+}
+
+int
+hfb_checkpoint_save(struct hfb_env *env, const char *folder, const struct hfb_checkpoint *c,
+		    struct hfb_err *err)
+{
+	int r = checkpoint_put(env, folder, c, hfb_file_replace, err);
+
+	return r < 0 ? r : hfb_folder_sync(env, folder, err);
 }
 
 int
 hfb_checkpoint_stage(struct hfb_env *env, const char *folder, const struct hfb_checkpoint *c,
 		     struct hfb_err *err)
 {
-	size_t size = hfb_checkpoint_bytes(c);
-	char path[4096];
-	void *bytes;
-	int r;
-
-	if ((size_t)snprintf(path, sizeof(path), "%s/" HFB_CHECKPOINT_NAME, folder) >= sizeof(path))
-		return hfb_err_set(err, -ENAMETOOLONG, "%s: path too long", folder);
-	bytes = malloc(size);
-	if (bytes == NULL)
-		return hfb_err_set(err, -ENOMEM, "%s: no memory for %zu bytes", path, size);
-	hfb_checkpoint_encode(c, bytes);
-	r = hfb_file_stage(env, path, bytes, size, err);
-	free(bytes);
-	return r;
+	return checkpoint_put(env, folder, c, hfb_file_stage, err);
 }
 
 int
