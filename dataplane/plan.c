@@ -16,6 +16,7 @@
 #include "core.h"
 #include "local.h"
 #include "port.h"
+#include "store.h"
 
 /* What one entry of a table costs, rounded up: the tables belong to session.c and ack.c. */
 #define SESSION_BYTES	   512u
@@ -128,6 +129,7 @@ hfb_plan_make(const struct hfb_config *config, struct hfb_plan *ret_plan, struct
 				plan.partitions * (uint64_t)sizeof(struct hfb_positions);
 	if (plan.unbounded)
 		plan.retention_bytes = 0;
+	plan.journals_bytes = (uint64_t)config->cores_count * HFB_JOURNAL_BYTES;
 	plan.disk_free_bytes = disk_free(config->data_dir);
 	plan.memlock_bytes =
 		getrlimit(RLIMIT_MEMLOCK, &memlock) == 0 && memlock.rlim_cur != RLIM_INFINITY
@@ -148,6 +150,7 @@ print_json(const struct hfb_plan *plan, FILE *to)
 		json_array_append_new(cpus, json_integer(config->cpus[i]));
 	json = json_pack(
 		"{s:s, s:o, s:s, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+		"s:I, "
 		"s:o, "
 		"s:I,"
 		" s:o}",
@@ -162,7 +165,8 @@ print_json(const struct hfb_plan *plan, FILE *to)
 		(json_int_t)plan->locals_bytes_max, "memory_bytes_max",
 		(json_int_t)plan->memory_bytes_max, "segments_bytes_min",
 		(json_int_t)plan->segments_bytes_min, "segments_bytes_ahead",
-		(json_int_t)plan->segments_bytes_ahead, "retention_bytes",
+		(json_int_t)plan->segments_bytes_ahead, "journals_bytes",
+		(json_int_t)plan->journals_bytes, "retention_bytes",
 		plan->unbounded ? json_null() : json_integer((json_int_t)plan->retention_bytes),
 		"disk_free_bytes", (json_int_t)plan->disk_free_bytes, "memlock_bytes",
 		plan->memlock_bytes == UINT64_MAX ? json_null()
@@ -219,6 +223,7 @@ hfb_plan_print(const struct hfb_plan *plan, FILE *to, bool json)
 	fprintf(to, "disk\n");
 	line(to, "segments, few events", plan->segments_bytes_min, "they grow with use");
 	line(to, "segments made ahead", plan->segments_bytes_ahead, "all busy: topics.segment");
+	line(to, "journals", plan->journals_bytes, "where many partitions wait for durable");
 	if (plan->unbounded && plan->partitions > 0)
 		fprintf(to,
 			"  %-26s %12s  a topic has no topics.retention-bytes: it grows until the "

@@ -30,6 +30,7 @@ struct hfb_plan {
 	uint64_t memory_bytes_max;     /* all of it */
 	uint64_t segments_bytes_min;   /* with a few events in each partition */
 	uint64_t segments_bytes_ahead; /* two of the largest ahead of each, all busy */
+	uint64_t journals_bytes;       /* where many partitions wait for `durable` */
 	uint64_t retention_bytes;      /* what retention keeps; 0 with `unbounded` */
 	bool unbounded;		       /* a topic has no size limit */
 	uint64_t disk_free_bytes;

@@ -30,7 +30,7 @@
 #include "writer_private.h"
 
 #define FILES	    4u
-#define FILE_BYTES  (32u * HFB_MIB)
+#define FILE_BYTES  (HFB_JOURNAL_BYTES / FILES)
 #define GROUP_BYTES (256u * HFB_KIB)
 #define MEMBERS_MAX 1024u
 #define BLOCK_UP(x) (((x) + HFB_BLOCK_BYTES - 1) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))

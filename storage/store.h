@@ -23,6 +23,9 @@ struct hfb_store;
 enum hfb_tail_mode { HFB_TAIL_REWRITE = 0, HFB_TAIL_PAD = 1 };
 enum hfb_sync_mode { HFB_SYNC_AUTO = 0, HFB_SYNC_DSYNC = 1, HFB_SYNC_FDATASYNC = 2 };
 
+/* Disk that the journal of a core takes, from when it is first wanted. */
+#define HFB_JOURNAL_BYTES (128u << 20)
+
 struct hfb_store_config {
 	const char *data_dir; /* copied; created when missing */
 	enum hfb_tail_mode tail;

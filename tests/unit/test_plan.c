@@ -90,6 +90,7 @@ test_topics_and_feeds_are_counted(void)
 	CU_ASSERT_EQUAL(plan.rings_bytes_max, 8 * HFB_MIB);
 	CU_ASSERT_EQUAL(plan.segments_bytes_ahead, 64 * HFB_MIB);
 	CU_ASSERT_EQUAL(plan.segments_bytes_min, plan.partitions * 5ull * HFB_SEGMENT_BYTES_FIRST);
+	CU_ASSERT_EQUAL(plan.journals_bytes, config.cores_count * 128ull * HFB_MIB);
 	CU_ASSERT_FALSE(plan.unbounded);
 	CU_ASSERT_EQUAL(plan.retention_bytes, 4000);
 
