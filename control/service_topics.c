@@ -75,10 +75,37 @@ describe(struct hfb_waiter *w)
 		describe_done(w, r, "", NULL, 0);
 }
 
+/* A change begins in the store, by compare-and-set; hfbusd follows. @e NULL: none was there. */
+static void
+put(struct hfb_waiter *w, const struct hfb_ipc_topic *topic, const struct hfb_reconcile_entry *e)
+{
+	struct hfb_err err;
+
+	w->had_former = e != NULL && e->has_ours;
+	if (w->had_former)
+		w->former = e->ours;
+	w->wanted = *topic;
+	w->wait = WAIT_PUT;
+	if (hfb_service_store_put(w->service, topic, w->had_former ? e->revision : 0, &err) < 0)
+		hfb_service_refuse(w, &err);
+}
+
+/* Is there one to change? Else who asks is told. */
+static bool
+exists(struct hfb_waiter *w, const struct hfb_reconcile_entry *e)
+{
+	struct hfb_err err;
+
+	if (e != NULL && e->has_ours && !hfb_topic_record_deleted(&e->ours))
+		return true;
+	hfb_err_set(&err, -ENOENT, "topic %s does not exist", w->request.topic.name);
+	hfb_service_refuse(w, &err);
+	return false;
+}
+
 static void
 create(struct hfb_waiter *w, const struct hfb_reconcile_entry *e)
 {
-	struct hfb_service *s = w->service;
 	struct hfb_ipc_topic topic = w->request.topic;
 	struct hfb_err err;
 	struct timespec now;
@@ -93,36 +120,21 @@ create(struct hfb_waiter *w, const struct hfb_reconcile_entry *e)
 	topic.created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	topic.version = 1;
 	topic.flags = 0;
-	w->had_former = e != NULL && e->has_ours;
-	if (w->had_former) {
-		w->former = e->ours; /* a tombstone */
+	if (e != NULL && e->has_ours) /* a tombstone */
 		topic.version = e->ours.version + 1;
-	}
-	w->wanted = topic;
-	w->wait = WAIT_PUT;
-	if (hfb_service_store_put(s, &topic, w->had_former ? e->revision : 0, &err) < 0)
-		hfb_service_refuse(w, &err);
+	put(w, &topic, e);
 }
 
 static void delete (struct hfb_waiter *w, const struct hfb_reconcile_entry *e)
 {
 	struct hfb_ipc_topic topic;
-	struct hfb_err err;
 
-	if (e == NULL || !e->has_ours || hfb_topic_record_deleted(&e->ours)) {
-		hfb_err_set(&err, -ENOENT, "topic %s does not exist", w->request.topic.name);
-		hfb_service_refuse(w, &err);
+	if (!exists(w, e))
 		return;
-	}
 	topic = e->ours;
-	w->had_former = true;
-	w->former = topic;
 	topic.version++;
 	topic.flags |= HFB_TOPIC_DELETED;
-	w->wanted = topic;
-	w->wait = WAIT_PUT;
-	if (hfb_service_store_put(w->service, &topic, e->revision, &err) < 0)
-		hfb_service_refuse(w, &err);
+	put(w, &topic, e);
 }
 
 /* The same compare-and-set as a delete: ours first, then hfbusd's. */
@@ -133,14 +145,9 @@ alter(struct hfb_waiter *w, const struct hfb_reconcile_entry *e)
 	struct hfb_err err;
 	int r;
 
-	if (e == NULL || !e->has_ours || hfb_topic_record_deleted(&e->ours)) {
-		hfb_err_set(&err, -ENOENT, "topic %s does not exist", w->request.topic.name);
-		hfb_service_refuse(w, &err);
+	if (!exists(w, e))
 		return;
-	}
 	topic = e->ours;
-	w->had_former = true;
-	w->former = topic;
 	r = hfb_request_alter(&w->request, &topic, &err);
 	if (r == 0)
 		r = hfb_topic_record_check(&topic, &err);
@@ -153,10 +160,7 @@ alter(struct hfb_waiter *w, const struct hfb_reconcile_entry *e)
 		return;
 	}
 	topic.version++;
-	w->wanted = topic;
-	w->wait = WAIT_PUT;
-	if (hfb_service_store_put(w->service, &topic, e->revision, &err) < 0)
-		hfb_service_refuse(w, &err);
+	put(w, &topic, e);
 }
 
 static void trim_ask(struct hfb_waiter *w);

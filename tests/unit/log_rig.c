@@ -236,6 +236,24 @@ rig_try(struct rig *rig, uint32_t payload_bytes, bool reserve)
 }
 
 bool
+rig_append_to(struct hfb_log *log, uint64_t number, uint32_t payload_bytes)
+{
+	struct hfb_batch_meta meta = { .size = HFB_BATCH_HEADER_BYTES + payload_bytes,
+				       .count = 1,
+				       .timestamp_ns = hfb_clock_now_ns() };
+	struct hfb_appended appended;
+	enum hfb_log_refusal why;
+	uint8_t *at = hfb_log_claim(log, meta.size, false, &why);
+
+	if (at == NULL)
+		return false;
+	rig_payload(number, at + HFB_BATCH_HEADER_BYTES, payload_bytes);
+	meta.payload_crc = hfb_crc32c(0, at + HFB_BATCH_HEADER_BYTES, payload_bytes);
+	hfb_log_append(log, &meta, &appended);
+	return true;
+}
+
+bool
 rig_append(struct rig *rig, uint32_t payload_bytes)
 {
 	uint64_t until = 0;

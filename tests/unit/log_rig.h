@@ -69,6 +69,8 @@ int64_t rig_read(struct rig *rig, uint32_t buffer_bytes);
 uint32_t rig_poll(struct rig *rig);
 /* One try; HFB_LOG_OK when it was appended. */
 enum hfb_log_refusal rig_try(struct rig *rig, uint32_t payload_bytes, bool reserve);
+/* The same to a log of the test's own, without a producer. False: no room now. */
+bool rig_append_to(struct hfb_log *log, uint64_t number, uint32_t payload_bytes);
 /* Polls until there is room. False: refused for good, or for too long. */
 bool rig_append(struct rig *rig, uint32_t payload_bytes);
 /* Polls until durable reaches received. */

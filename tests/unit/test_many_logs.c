@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "clock.h"
-#include "crc32c.h"
 #include "hfb_test_main.h"
 #include "log_private.h"
 #include "log_rig.h"
@@ -88,24 +87,6 @@ many_close(struct many *m)
 	free(m->positions);
 }
 
-static bool
-append(struct hfb_log *log, uint64_t number)
-{
-	struct hfb_batch_meta meta = { .size = 64 + PAYLOAD_BYTES,
-				       .count = 1,
-				       .timestamp_ns = hfb_clock_now_ns() };
-	struct hfb_appended appended;
-	enum hfb_log_refusal why;
-	uint8_t *at = hfb_log_claim(log, meta.size, false, &why);
-
-	if (at == NULL)
-		return false;
-	rig_payload(number, at + 64, PAYLOAD_BYTES);
-	meta.payload_crc = hfb_crc32c(0, at + 64, PAYLOAD_BYTES);
-	hfb_log_append(log, &meta, &appended);
-	return true;
-}
-
 static void
 turn(struct many *m)
 {
@@ -128,7 +109,7 @@ fill(struct many *m)
 
 	for (uint64_t n = 0; n < APPEND_BYTES / PAYLOAD_BYTES; n++) {
 		for (uint32_t i = 0; i < LOGS; i++)
-			while (!append(m->logs[i], n)) {
+			while (!rig_append_to(m->logs[i], n, PAYLOAD_BYTES)) {
 				CU_ASSERT_TRUE_FATAL(tries++ < POLLS_MAX);
 				turn(m);
 			}

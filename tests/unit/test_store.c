@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "crc32c.h"
 #include "hfb_test_main.h"
 #include "log.h"
 #include "log_rig.h"
@@ -107,24 +106,6 @@ found_one(void *arg, const char *topic, struct hfb_uuid uuid, uint32_t partition
 	found->partitions += partition;
 }
 
-static bool
-append(struct hfb_log *log, uint32_t number)
-{
-	struct hfb_batch_meta meta = { .size = 64 + 128,
-				       .count = 1,
-				       .timestamp_ns = hfb_clock_now_ns() };
-	struct hfb_appended appended;
-	enum hfb_log_refusal why;
-	uint8_t *at = hfb_log_claim(log, meta.size, false, &why);
-
-	if (at == NULL)
-		return false;
-	rig_payload(number, at + 64, 128);
-	meta.payload_crc = hfb_crc32c(0, at + 64, 128);
-	hfb_log_append(log, &meta, &appended);
-	return true;
-}
-
 /* All logs get an event at once, @rounds times; each must become durable. */
 static void
 many_round(struct hfb_writer *writer, struct hfb_log **logs, uint32_t rounds)
@@ -134,7 +115,7 @@ many_round(struct hfb_writer *writer, struct hfb_log **logs, uint32_t rounds)
 		uint32_t left = LOGS;
 
 		for (uint32_t i = 0; i < LOGS; i++)
-			while (!append(logs[i], round) && hfb_clock_now_ns() < until)
+			while (!rig_append_to(logs[i], round, 128) && hfb_clock_now_ns() < until)
 				hfb_writer_poll(writer, hfb_clock_now_ns());
 		while (left > 0 && hfb_clock_now_ns() < until) {
 			hfb_writer_poll(writer, hfb_clock_now_ns());
