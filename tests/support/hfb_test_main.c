@@ -3,9 +3,12 @@
 
 #include <ftw.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef HFB_SOURCE_ROOT
@@ -69,9 +72,44 @@ folder_entry_remove(const char *path, const struct stat *st, int kind, struct FT
 static void
 folder_remove(void)
 {
+	nftw(folder, folder_entry_remove, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void
+folder_remove_at_exit(void)
+{
 	/* A forked child that exits must not take the parent's files away. */
-	if (folder[0] != '\0' && getpid() == folder_owner)
-		nftw(folder, folder_entry_remove, 16, FTW_DEPTH | FTW_PHYS);
+	if (getpid() == folder_owner)
+		folder_remove();
+}
+
+/*
+ * Removes the folder after a test that crashed or was killed. The watcher is a grandchild, for
+ * tests that wait for any child, and in a session of its own: a time limit kills the test's group.
+ */
+static void
+folder_watch(void)
+{
+	struct pollfd test = { .fd = pidfd_open(getpid(), 0), .events = POLLIN };
+	pid_t child = test.fd < 0 ? -1 : fork();
+
+	if (child == 0) {
+		if (fork() != 0)
+			_exit(0);
+		setsid();
+		/* whoever waits for the end of a pipe or a lock waits for the test, not for this */
+		dup2(test.fd, STDIN_FILENO);
+		closefrom(STDOUT_FILENO);
+		test.fd = STDIN_FILENO;
+		while (poll(&test, 1, -1) != 1)
+			;
+		folder_remove();
+		_exit(0);
+	}
+	if (child > 0)
+		waitpid(child, NULL, 0);
+	if (test.fd >= 0)
+		close(test.fd);
 }
 
 const char *
@@ -87,7 +125,8 @@ hfb_test_folder(void)
 		exit(1);
 	}
 	folder_owner = getpid();
-	atexit(folder_remove);
+	atexit(folder_remove_at_exit);
+	folder_watch();
 	return folder;
 }
 

@@ -33,7 +33,8 @@ int hfb_test_main_fixture(const char *name, CU_TestInfo *tests, CU_SetUpFunc set
 
 /*
  * A new folder below $TMPDIR or /tmp; removed with all in it when the process
- * ends. Stays valid until then. Never NULL: a test without it makes no sense.
+ * ends, also when it is killed. Stays valid until then. Never NULL: a test
+ * without it makes no sense.
  */
 const char *hfb_test_folder(void);
 
