@@ -157,6 +157,81 @@ test_what_many_want_is_synced_together(void)
 	CU_ASSERT_TRUE(together < alone / 2);
 }
 
+/* Syncs of files and folders so far; one of all is none of them. */
+static uint64_t
+syncs_now(const struct many *m)
+{
+	struct sim_disk_counts counts;
+
+	sim_disk_counts(m->disk, &counts);
+	return counts.syncs + counts.dir_syncs;
+}
+
+static bool
+all_ask(const struct many *m, uint32_t bit)
+{
+	for (uint32_t i = 0; i < LOGS; i++)
+		if ((__atomic_load_n(&m->logs[i]->asks, __ATOMIC_RELAXED) & bit) == 0)
+			return false;
+	return true;
+}
+
+/* Two segments are made for each. */
+static bool
+all_have_two(struct many *m)
+{
+	for (uint32_t i = 0; i < LOGS; i++)
+		if (m->logs[i]->plan_made < 2)
+			return false;
+	return true;
+}
+
+/* The first segment of each is full and durable before the helper hears of any. */
+static uint64_t
+syncs_of_seals(uint32_t group_min)
+{
+	struct many m;
+	uint64_t syncs;
+	uint32_t tries;
+
+	many_open(&m, group_min);
+	for (tries = 0; !all_have_two(&m) && tries < POLLS_MAX; tries++) {
+		for (uint32_t i = 0; i < LOGS; i++)
+			if (m.logs[i]->plan_tail < 2)
+				rig_append_to(m.logs[i], 0, PAYLOAD_BYTES);
+		turn(&m);
+	}
+	CU_ASSERT_TRUE_FATAL(all_have_two(&m));
+	for (uint32_t i = 0; i < LOGS; i++)
+		for (tries = 0; hfb_log_segment_base(m.logs[i]) == 0; tries++) {
+			CU_ASSERT_TRUE_FATAL(tries < POLLS_MAX);
+			rig_append_to(m.logs[i], 0, PAYLOAD_BYTES);
+			hfb_writer_poll(m.writer, hfb_clock_now_ns());
+		}
+	for (tries = 0; !all_ask(&m, HFB_ASK_SEAL) && tries < POLLS_MAX; tries++)
+		hfb_writer_poll(m.writer, hfb_clock_now_ns());
+	CU_ASSERT_TRUE_FATAL(all_ask(&m, HFB_ASK_SEAL));
+	syncs = syncs_now(&m);
+	hfb_store_help(m.store);
+	syncs = syncs_now(&m) - syncs;
+	for (uint32_t i = 0; i < LOGS; i++)
+		CU_ASSERT_TRUE(m.logs[i]->table.current->segments[0]->sealed);
+	many_close(&m);
+	return syncs;
+}
+
+static void
+test_indexes_are_synced_together(void)
+{
+	uint64_t alone = syncs_of_seals(UINT32_MAX), together = syncs_of_seals(LOGS / 2);
+
+	printf("(%llu syncs, %llu in groups) ", (unsigned long long)alone,
+	       (unsigned long long)together);
+	CU_ASSERT_TRUE(alone >= LOGS);
+	/* the indexes, and what else was asked for */
+	CU_ASSERT_TRUE(together <= LOGS / 2);
+}
+
 static void
 test_segments_are_small_beside_what_is_kept(void)
 {
@@ -172,6 +247,7 @@ main(void)
 	CU_TestInfo tests[] = {
 		{ "what many logs want is synced together",
 		  test_what_many_want_is_synced_together },
+		{ "indexes are synced together", test_indexes_are_synced_together },
 		{ "segments are small beside what is kept",
 		  test_segments_are_small_beside_what_is_kept },
 		CU_TEST_INFO_NULL,
