@@ -64,6 +64,14 @@ bench_window(const struct bench *b, uint64_t now_ns)
 				      now_ns + b->options.warmup_ns + b->options.duration_ns };
 }
 
+int
+bench_window_overtime(struct bench *b, const char *what, uint64_t count)
+{
+	return hfb_err_set(&b->err, -ETIMEDOUT,
+			   "%llu %s are still on their way %llu s after the end, see --rate",
+			   (unsigned long long)count, what, BENCH_OVERTIME_NS / 1000000000ull);
+}
+
 double
 bench_seconds(const struct bench_window *w, uint64_t now_ns)
 {
@@ -163,7 +171,8 @@ run(const struct bench_scenario *s, int argc, char **argv)
 	if (r == 0 && b.options.hdr != NULL)
 		r = bench_results_hdr(&b);
 	bench_results_destroy(b.results);
-	if (r < 0) {
+	/* stopped: what did not come to its end then is no failure */
+	if (r < 0 && !bench_stop) {
 		fprintf(stderr, "%s: %s\n", title, b.err.text);
 		return BENCH_EXIT_FAILED;
 	}

@@ -12,9 +12,9 @@
  *		struct bench_pace pace;
  *
  *		bench_pace_start(&pace, b->options.rate, w.begin_ns);
- *		while ((now_ns = bench_now_ns()) < w.until_ns && !bench_stop) {
+ *		while (bench_window_open(&w, now_ns = bench_now_ns()) || on_their_way > 0) {
  *			...
- *			if (intended_ns >= w.from_ns)
+ *			if (bench_window_has(&w, intended_ns))
  *				hfb_histogram_record(h, now_ns - intended_ns);
  *		}
  *		bench_metric(b, "rate", "events/s", events / bench_seconds(&w, now_ns));
@@ -174,12 +174,43 @@ bench_now_ns(void)
  * fewer. 0 or negative errno. */
 int bench_pin(const struct bench *b, uint32_t index, struct hfb_err *err);
 
-/* One repetition's time: what is sent before from_ns is warm-up and is not recorded. */
+/*
+ * One repetition's time. A rate is of what came in it. A latency is of what was due in it, and
+ * that is sent and waited for also when the time is over (BENCH_OVERTIME_NS at most): what a stall
+ * at the end held up would be missing else.
+ */
 struct bench_window {
 	uint64_t begin_ns, from_ns, until_ns;
 };
 
+#define BENCH_OVERTIME_NS 20000000000ull
+
 struct bench_window bench_window(const struct bench *b, uint64_t now_ns);
+
+/* For the loop's @now_ns, at its begin: false when the time is over. Ctrl-C ends it now. */
+static inline bool
+bench_window_open(struct bench_window *w, uint64_t now_ns)
+{
+	if (bench_stop && now_ns < w->until_ns)
+		w->until_ns = now_ns;
+	return now_ns < w->until_ns;
+}
+
+static inline bool
+bench_window_has(const struct bench_window *w, uint64_t due_ns)
+{
+	return due_ns >= w->from_ns && due_ns < w->until_ns;
+}
+
+/* @now_ns, or the last moment at which something is due. */
+static inline uint64_t
+bench_window_due_ns(const struct bench_window *w, uint64_t now_ns)
+{
+	return now_ns < w->until_ns ? now_ns : w->until_ns - 1;
+}
+
+/* b->err and -ETIMEDOUT: @what are still on their way long after the end. */
+int bench_window_overtime(struct bench *b, const char *what, uint64_t count);
 
 /* Seconds from the end of the warm-up to @now_ns; never 0. */
 double bench_seconds(const struct bench_window *w, uint64_t now_ns);

@@ -229,13 +229,12 @@ bench_reader_turn(struct bench_reader *r, uint32_t max)
 				now = bench_now_ns();
 			}
 		}
-		if (now < r->from_ns || now >= r->until_ns)
-			continue;
-		r->measured++;
+		r->measured += now >= r->from_ns && now < r->until_ns;
 		if (r->latency != NULL) {
 			uint64_t due = bench_pace_time_ns(r->pace, (r->number - 1) / r->batch);
 
-			hfb_histogram_record(r->latency, now > due ? now - due : 0);
+			if (due >= r->from_ns && due < r->until_ns)
+				hfb_histogram_record(r->latency, now > due ? now - due : 0);
 		}
 	}
 	return e < 0 ? e : (int64_t)n;

@@ -55,12 +55,12 @@ struct bench_reader {
 	/* a live one: events of one producer, numbered from `first` on */
 	bool numbered;
 	uint64_t number; /* expected next */
-	/* latency of event n: now - time(n); not recorded below from_ns */
+	/* latency of event n: now - time(n), where time(n) is in from_ns..until_ns */
 	struct hfb_histogram *latency;
 	const struct bench_pace *pace; /* of batches of `batch` events */
 	uint32_t batch;
 	uint64_t from_ns, until_ns;
-	uint64_t measured; /* events within */
+	uint64_t measured; /* events read within */
 	struct hfb_err err;
 };
 

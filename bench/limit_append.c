@@ -15,6 +15,7 @@
  * one need not wait for another.
  */
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #include "limit_batch.h"
@@ -33,6 +34,10 @@ struct write {
 	bool done;
 };
 
+struct tally {
+	uint64_t batches, bytes, writes, at_ns;
+};
+
 static struct limit_io io;
 static struct limit_source source;
 
@@ -40,7 +45,8 @@ struct run {
 	struct bench *b;
 	struct limit_log log;
 	uint32_t depth;
-	uint64_t submitted, batches, batches_durable, writes, bytes;
+	uint64_t submitted, batches, batches_durable, writes;
+	struct tally from, until;     /* at_ns 0: not yet */
 	struct write ring[DEPTH_MAX]; /* oldest first */
 	uint32_t head, in_flight;
 	struct bench_pace pace;
@@ -85,7 +91,7 @@ durable_to(struct run *r, const struct write *w, uint64_t now_ns)
 	for (; r->batches_durable < w->batches; r->batches_durable++) {
 		uint64_t intended = bench_pace_time_ns(&r->pace, r->batches_durable);
 
-		if (intended >= r->w.from_ns)
+		if (bench_window_has(&r->w, intended))
 			hfb_histogram_record(r->latency, now_ns - intended);
 	}
 }
@@ -147,11 +153,34 @@ form(struct run *r)
 	}
 }
 
+/* The rate is that of the time in which the load ran. */
+static void
+count(struct run *r, uint64_t now_ns)
+{
+	const struct tally now = { r->batches_durable, r->log.durable, r->writes, now_ns };
+
+	if (r->from.at_ns == 0 && now_ns >= r->w.from_ns)
+		r->from = now;
+	if (r->until.at_ns == 0 && now_ns >= r->w.until_ns)
+		r->until = now;
+}
+
+/* Paced, what was due in the time goes to the disk and counts also when it is over. */
+static bool
+goes_on(struct run *r, uint64_t now_ns)
+{
+	if (bench_window_open(&r->w, now_ns))
+		return true;
+	return r->latency != NULL &&
+	       (r->batches_durable < r->batches ||
+		bench_pace_due(&r->pace, bench_window_due_ns(&r->w, now_ns)) > 0);
+}
+
 static int
 go(struct bench *b, uint32_t depth, uint64_t warmup_ns, uint64_t duration_ns,
    struct hfb_histogram *latency, struct run *r)
 {
-	uint64_t now_ns = bench_now_ns(), batches = 0, bytes = 0;
+	uint64_t now_ns = bench_now_ns();
 	int code = 0;
 
 	memset(r, 0, sizeof(*r));
@@ -161,8 +190,8 @@ go(struct bench *b, uint32_t depth, uint64_t warmup_ns, uint64_t duration_ns,
 	r->w = (struct bench_window){ now_ns, now_ns + warmup_ns,
 				      now_ns + warmup_ns + duration_ns };
 	bench_pace_start(&r->pace, b->options.rate / b->options.batch, now_ns);
-	for (bool counting = false; now_ns < r->w.until_ns && !bench_stop;) {
-		uint32_t due = bench_pace_due(&r->pace, now_ns);
+	while (goes_on(r, now_ns)) {
+		uint32_t due = bench_pace_due(&r->pace, bench_window_due_ns(&r->w, now_ns));
 
 		append(r, due < BATCHES || latency != NULL ? due : BATCHES, now_ns);
 		form(r);
@@ -176,38 +205,30 @@ go(struct bench *b, uint32_t depth, uint64_t warmup_ns, uint64_t duration_ns,
 		code = reap(r, now_ns);
 		if (code < 0)
 			return code;
-		if (!counting && now_ns >= r->w.from_ns) {
-			counting = true;
-			batches = r->batches_durable;
-			bytes = r->log.durable;
-		}
+		count(r, now_ns);
+		if (now_ns > r->w.until_ns + BENCH_OVERTIME_NS)
+			return bench_window_overtime(b, "batches", r->batches - r->batches_durable);
 	}
-	/* the rate is that of the time in which the load ran */
-	r->batches_durable -= batches;
-	r->bytes = r->log.durable - bytes;
-	r->w.until_ns = now_ns;
-	batches = r->batches_durable;
 	while (r->in_flight > 0 && code == 0) {
 		io_uring_get_events(&io.ring);
 		sched_yield();
-		r->latency = NULL;
 		code = reap(r, now_ns);
 	}
-	r->batches_durable = batches;
 	return code;
 }
 
 static void
 report(struct bench *b, const struct run *r)
 {
-	double seconds = bench_seconds(&r->w, r->w.until_ns);
+	const struct tally *from = &r->from, *until = &r->until;
+	double seconds = until->at_ns > from->at_ns && from->at_ns > 0
+				 ? (double)(until->at_ns - from->at_ns) / 1e9
+				 : HUGE_VAL; /* stopped in the warm-up */
 
 	bench_metric(b, "rate", "events/s",
-		     (double)r->batches_durable * b->options.batch / seconds);
-	bench_metric(b, "bytes", "GB/s", (double)r->bytes / seconds / 1e9);
-	bench_metric(b, "writes", "writes/s",
-		     (double)r->writes / (bench_seconds(&r->w, r->w.until_ns) +
-					  (double)b->options.warmup_ns / 1e9));
+		     (double)(until->batches - from->batches) * b->options.batch / seconds);
+	bench_metric(b, "bytes", "GB/s", (double)(until->bytes - from->bytes) / seconds / 1e9);
+	bench_metric(b, "writes", "writes/s", (double)(until->writes - from->writes) / seconds);
 }
 
 static int

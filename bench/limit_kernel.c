@@ -125,7 +125,7 @@ near_loop(struct echo *e)
 	struct hfb_histogram *latency = bench_latency(b, "latency");
 	uint64_t number = 0, events = 0, back, from, now;
 
-	while ((from = bench_now_ns()) < w.until_ns && !bench_stop) {
+	while (bench_window_open(&w, from = bench_now_ns())) {
 		memcpy(e->near_bytes, &number, sizeof(number));
 		if (!message_send(e->near, e->near_bytes, b->options.size) ||
 		    !message_receive(e, e->near, e->near_bytes, from + LOST_NS))

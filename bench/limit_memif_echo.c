@@ -78,9 +78,9 @@ run(struct bench *b)
 	struct bench_pace pace;
 
 	bench_pace_start(&pace, b->options.rate, w.begin_ns);
-	while ((now_ns < w.until_ns && !bench_stop) || in_flight > 0) {
+	while (bench_window_open(&w, now_ns) || in_flight > 0 ||
+	       (paced && bench_pace_due(&pace, w.until_ns - 1) > 0)) {
 		struct rte_mbuf *mbufs[BENCH_DPDK_BURST];
-		bool more = now_ns < w.until_ns && !bench_stop;
 		uint16_t n = rte_eth_rx_burst(memif.dpdk.port, 0, mbufs, BENCH_DPDK_BURST);
 		uint32_t due;
 
@@ -90,10 +90,9 @@ run(struct bench *b)
 
 			memcpy(&stamp, rte_pktmbuf_mtod_offset(mbufs[i], uint8_t *, STAMP_AT),
 			       sizeof(stamp));
-			if (stamp >= w.from_ns && now_ns < w.until_ns) {
+			done += bench_window_has(&w, now_ns);
+			if (bench_window_has(&w, stamp))
 				hfb_histogram_record(h, now_ns - stamp);
-				done++;
-			}
 		}
 		if (n > 0) {
 			rte_pktmbuf_free_bulk(mbufs, n);
@@ -103,12 +102,13 @@ run(struct bench *b)
 			return hfb_err_set(&b->err, -EIO, "%lu datagrams did not come back",
 					   (unsigned long)in_flight);
 		}
-		if (!more)
-			continue;
+		if (now_ns > w.until_ns + BENCH_OVERTIME_NS)
+			return bench_window_overtime(b, "datagrams", in_flight);
+		/* what was due in the time is sent and counts also when it is over */
 		if (paced)
-			due = bench_pace_due(&pace, now_ns);
+			due = bench_pace_due(&pace, bench_window_due_ns(&w, now_ns));
 		else
-			due = b->options.inflight - (uint32_t)in_flight;
+			due = now_ns < w.until_ns ? b->options.inflight - (uint32_t)in_flight : 0;
 		if (due > 0)
 			in_flight += datagrams_send(b, &pace, paced, now_ns, due);
 	}

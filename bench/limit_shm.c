@@ -64,7 +64,7 @@ frame_send(struct shm *s, uint64_t intended_ns)
 static inline void
 writer_turn(struct shm *s, uint64_t now_ns)
 {
-	uint32_t due = bench_pace_due(&s->pace, now_ns);
+	uint32_t due = bench_pace_due(&s->pace, bench_window_due_ns(&s->window, now_ns));
 	bool paced = s->pace.per_ns > 0;
 
 	if (due > BURST)
@@ -95,7 +95,7 @@ reader_turn(struct shm *s, struct hfb_lane *lane)
 		/* once for all that was read at once, and when the first of it is there, checked */
 		if (now == 0) {
 			now = bench_now_ns();
-			measured = now >= s->window.from_ns && now < s->window.until_ns;
+			measured = bench_window_has(&s->window, now);
 		}
 		for (uint32_t i = 0; i < lane->events; i++) {
 			const uint64_t *words =
@@ -104,7 +104,7 @@ reader_turn(struct shm *s, struct hfb_lane *lane)
 
 			s->bad += words[0] != s->expected;
 			s->expected = words[0] + 1;
-			if (measured && s->latency != NULL)
+			if (s->latency != NULL && bench_window_has(&s->window, words[1]))
 				hfb_histogram_record(s->latency,
 						     now > words[1] ? now - words[1] : 0);
 		}
@@ -155,12 +155,20 @@ far_main(void *arg)
 	return NULL;
 }
 
+/* Paced, what was due in the time is sent and counts also when it is over. */
+static bool
+goes_on(struct shm *s, uint64_t now_ns)
+{
+	return bench_window_open(&s->window, now_ns) ||
+	       (s->pace.per_ns > 0 && bench_pace_due(&s->pace, s->window.until_ns - 1) > 0);
+}
+
 static void
 near_loop(struct shm *s)
 {
-	uint64_t until = s->window.until_ns, now, sent;
+	uint64_t until, now, sent;
 
-	while ((now = bench_now_ns()) < until && !bench_stop &&
+	while (goes_on(s, now = bench_now_ns()) && now < s->window.until_ns + BENCH_OVERTIME_NS &&
 	       __atomic_load_n(&s->failed, __ATOMIC_ACQUIRE) == 0) {
 		writer_turn(s, now);
 		if (s->relays)

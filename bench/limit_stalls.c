@@ -52,7 +52,7 @@ spin_main(void *arg)
 		}
 		last = now;
 		s->turns++;
-	} while (now < s->window.until_ns && !bench_stop);
+	} while (bench_window_open(&s->window, now));
 	return NULL;
 }
 

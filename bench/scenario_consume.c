@@ -104,8 +104,9 @@ consume_run(struct bench *b)
 		r = old_turn(b, &o);
 	}
 	if (r == 0) {
-		seen = o.events + o.reader.events - from_events;
-		bytes = old_log_bytes(&o) - from_bytes;
+		/* stopped in the warm-up: nothing was measured */
+		seen = measured ? o.events + o.reader.events - from_events : 0;
+		bytes = measured ? old_log_bytes(&o) - from_bytes : 0;
 		bench_metric(b, "bytes", "GB/s", (double)bytes / 1e9 / bench_seconds(&w, now));
 		bench_metric(b, "rate", "events/s", (double)seen / bench_seconds(&w, now));
 		bench_metric(b, "passes", "times", (double)o.passes);
@@ -157,8 +158,9 @@ side_run(struct bench *b, const struct side *s, double *ret_publisher, double *r
 	}
 	if (r < 0)
 		return (int)r;
-	*ret_publisher = (double)(link->acked[0] - acked) / bench_seconds(&w, now);
-	if (s->old != NULL)
+	/* stopped in the warm-up: nothing was measured */
+	*ret_publisher = measured ? (double)(link->acked[0] - acked) / bench_seconds(&w, now) : 0;
+	if (s->old != NULL && measured)
 		*ret_bytes = (double)(old_log_bytes(s->old) - bytes) / bench_seconds(&w, now);
 	return bench_producer_finish(b, link);
 }

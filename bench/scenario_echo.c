@@ -39,6 +39,17 @@ batch_time(const struct echo *e, uint64_t k)
 	return e->pace.per_ns > 0 ? bench_pace_time_ns(&e->pace, k) : e->times[k & (TIMES - 1)];
 }
 
+/* Whether another batch is to go: paced, all that was due in the time, also when it is over. */
+static bool
+echo_due(struct echo *e, uint64_t now)
+{
+	if (e->pace.per_ns == 0)
+		return now < e->window.until_ns &&
+		       e->batches - e->batches_answered < e->batches_max;
+	e->pace.sent = e->batches;
+	return bench_pace_due(&e->pace, bench_window_due_ns(&e->window, now)) > 0;
+}
+
 /* Send what is due. */
 static void
 echo_send(struct echo *e, uint64_t now)
@@ -49,13 +60,8 @@ echo_send(struct echo *e, uint64_t now)
 		uint32_t taken;
 
 		if (e->left == 0) {
-			if (e->pace.per_ns > 0) {
-				e->pace.sent = e->batches;
-				if (bench_pace_due(&e->pace, now) == 0)
-					return;
-			} else if (e->batches - e->batches_answered >= e->batches_max) {
+			if (!echo_due(e, now))
 				return;
-			}
 			if (e->batches - e->batches_answered >= TIMES)
 				return;
 			e->times[e->batches & (TIMES - 1)] = now;
@@ -86,11 +92,11 @@ echo_take(struct echo *e)
 
 			e->answered[p]++;
 			e->batches_answered++;
-			if (now < e->window.from_ns || now >= e->window.until_ns)
-				continue;
-			e->events += link->batch_events;
-			hfb_histogram_record_many(e->latency, now > sent ? now - sent : 0,
-						  link->batch_events);
+			if (bench_window_has(&e->window, now))
+				e->events += link->batch_events;
+			if (bench_window_has(&e->window, sent))
+				hfb_histogram_record_many(e->latency, now > sent ? now - sent : 0,
+							  link->batch_events);
 		}
 	}
 }
@@ -101,7 +107,11 @@ echo_loop(struct echo *e)
 	uint64_t now;
 	int64_t acked;
 
-	while ((now = bench_now_ns()) < e->window.until_ns && !bench_stop) {
+	while (bench_window_open(&e->window, now = bench_now_ns()) ||
+	       e->batches_answered < e->batches || echo_due(e, now)) {
+		if (now > e->window.until_ns + BENCH_OVERTIME_NS)
+			return bench_window_overtime(e->b, "batches",
+						     e->batches - e->batches_answered);
 		echo_send(e, now);
 		acked = e->link->ops->poll(e->link);
 		if (acked < 0) {

@@ -117,7 +117,7 @@ publisher_turn(struct fanout *f, uint64_t now)
 {
 	const struct bench_options *o = &f->b->options;
 	struct bench_link *link = f->link;
-	uint32_t due = bench_pace_due(&f->pace, now);
+	uint32_t due = bench_pace_due(&f->pace, bench_window_due_ns(&f->window, now));
 	uint64_t ahead = link->sent[0] - slowest(f);
 
 	if (f->pace.per_ns > 0 && due > 0 && now >= f->window.from_ns) {
@@ -140,13 +140,24 @@ publisher_turn(struct fanout *f, uint64_t now)
 	}
 }
 
+/* Paced, what was due in the time is sent and counts also when it is over. */
+static bool
+goes_on(struct fanout *f, uint64_t now)
+{
+	return bench_window_open(&f->window, now) ||
+	       (f->pace.per_ns > 0 && bench_pace_due(&f->pace, f->window.until_ns - 1) > 0);
+}
+
 static int
 publisher_loop(struct fanout *f)
 {
 	uint64_t now, until, turns = 0;
 	int64_t r = 0;
 
-	while ((now = bench_now_ns()) < f->window.until_ns && !bench_stop && r >= 0) {
+	while (r >= 0 && goes_on(f, now = bench_now_ns())) {
+		if (now > f->window.until_ns + BENCH_OVERTIME_NS)
+			return bench_window_overtime(f->b, "batches",
+						     bench_pace_due(&f->pace, f->window.until_ns));
 		publisher_turn(f, now);
 		if (turns++ % POLL_TURNS == 0)
 			r = f->link->ops->poll(f->link);

@@ -85,6 +85,23 @@ append(struct partition *p, uint64_t utc_ns)
 	return true;
 }
 
+/* Some of what is due, and a look at the disk. */
+static void
+turn(uint32_t due)
+{
+	uint64_t utc_ns = hfb_clock_now_ns();
+
+	for (uint32_t i = 0; i < due && i < BATCHES; i++) {
+		if (!append(&partitions[run.pace.sent % run.b->options.partitions], utc_ns)) {
+			run.refusals++;
+			break;
+		}
+		run.pace.sent++;
+	}
+	hfb_writer_poll(writer, utc_ns);
+	run.now_ns = bench_now_ns();
+}
+
 static uint64_t
 durable_sum(bool bytes)
 {
@@ -99,6 +116,7 @@ static int
 log_run(struct bench *b)
 {
 	const uint32_t count = b->options.partitions;
+	uint32_t due;
 	uint64_t batches = 0, bytes = 0, writes = hfb_writer_stats(writer)->writes;
 	bool counting = false;
 	double seconds;
@@ -113,24 +131,17 @@ log_run(struct bench *b)
 		partitions[i].first_offset = partitions[i].positions->received.offset;
 		partitions[i].appended = partitions[i].durable = 0;
 	}
-	while (run.now_ns < run.window.until_ns && !bench_stop) {
-		uint32_t due = bench_pace_due(&run.pace, run.now_ns);
-		uint64_t utc_ns = hfb_clock_now_ns();
-
-		for (uint32_t i = 0; count > 0 && i < due && i < BATCHES; i++) {
-			if (!append(&partitions[run.pace.sent % count], utc_ns)) {
-				run.refusals++;
-				break;
-			}
-			run.pace.sent++;
-		}
-		hfb_writer_poll(writer, utc_ns);
-		run.now_ns = bench_now_ns();
+	while (bench_window_open(&run.window, run.now_ns)) {
+		turn(bench_pace_due(&run.pace, run.now_ns));
 		if (!counting && run.now_ns >= run.window.from_ns) {
 			counting = true;
 			batches = durable_sum(false);
 			bytes = durable_sum(true);
 		}
+	}
+	if (!counting) { /* stopped in the warm-up: nothing was measured */
+		batches = durable_sum(false);
+		bytes = durable_sum(true);
 	}
 	seconds = bench_seconds(&run.window, run.now_ns);
 	bench_metric(b, "rate", "events/s",
@@ -140,6 +151,12 @@ log_run(struct bench *b)
 		     (double)(hfb_writer_stats(writer)->writes - writes) /
 			     (seconds + (double)b->options.warmup_ns / 1e9));
 	bench_metric(b, "refusals", "", (double)run.refusals);
+	/* what was due in the time goes to the disk and counts also when it is over */
+	while (run.latency != NULL && (due = bench_pace_due(&run.pace, run.window.until_ns - 1))) {
+		turn(due);
+		if (run.now_ns > run.window.until_ns + BENCH_OVERTIME_NS)
+			return bench_window_overtime(b, "batches", due);
+	}
 	/* all of this repetition is durable before the next one begins */
 	for (uint32_t i = 0; i < count; i++)
 		while (partitions[i].durable < partitions[i].appended) {

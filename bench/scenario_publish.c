@@ -97,7 +97,8 @@ publish_run(struct bench *b)
 		bench_link_close(p.link);
 		return (int)acked;
 	}
-	from_events = acked_sum(p.link) - from_events;
+	/* stopped in the warm-up: nothing was measured */
+	from_events = measured ? acked_sum(p.link) - from_events : 0;
 	r = bench_producer_finish(b, p.link);
 	if (r == 0) {
 		double rate = (double)from_events / bench_seconds(&w, now);
