@@ -152,8 +152,7 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 				sub->sampled_tsc = turn_tsc;
 			return HFB_SOURCE_FILLED;
 		}
-		if (l->live && l->ring != NULL &&
-		    hfb_local_published(&p->intent) - sub->position > l->ring_bytes) {
+		if (l->live && hfb_local_lapped(sub)) {
 			l->in_ring = l->live = l->reached_end = false;
 			return hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0,
 					    NULL);
@@ -401,6 +400,12 @@ static const struct hfb_source_ops local_ops = {
 	.close = local_close,
 };
 
+uint32_t
+hfb_sub_epoch_now(const struct hfb_sub *sub)
+{
+	return __atomic_load_n(&hfb_local_positions(sub)->leader_epoch, __ATOMIC_RELAXED);
+}
+
 int
 hfb_sub_local_open(struct hfb_sub *sub, const struct hfb_sub_config *config, struct hfb_err *err)
 {
@@ -443,6 +448,7 @@ hfb_sub_local_open(struct hfb_sub *sub, const struct hfb_sub_config *config, str
 		return hfb_err_set(err, -EPROTO, "hfbusd answers code %u to where to begin",
 				   answer.code);
 	}
+	sub->beyond_end = config->from == HFB_SUB_OFFSET && answer.code == HFB_WIRE_AT_END;
 	sub->position = answer.place.position;
 	sub->offset = answer.place.offset;
 	sub->epoch = answer.place.leader_epoch;

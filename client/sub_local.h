@@ -66,6 +66,8 @@ void hfb_local_ring_unmap(struct hfb_local_source *l);
 bool hfb_local_ring_current(struct hfb_sub *sub);
 /* Copy [@position, + @size). 1 done, 0 it is not (any more) there. */
 int hfb_local_ring_copy(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_t size);
+/* The writer has overwritten what comes next. */
+bool hfb_local_lapped(const struct hfb_sub *sub);
 
 /* sub_files.c */
 void hfb_local_file_close(struct hfb_local_source *l);

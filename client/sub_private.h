@@ -95,7 +95,8 @@ struct hfb_sub {
 	/* what opening was told: truncated or below start; the first fill makes it a mark */
 	struct hfb_ipc_place_answer pending;
 	bool pending_set;
-	int failed; /* final */
+	bool beyond_end; /* local: the offset asked for is not there yet, or not any more */
+	int failed;	 /* final */
 	struct hfb_err err;
 	struct hfb_sub_stats stats;
 };
@@ -110,6 +111,8 @@ void hfb_sub_latency_note(struct hfb_sub *sub); /* a batch committed at ->sample
 
 void hfb_sub_stream_learn(struct hfb_sub *sub, const struct hfb_batch_view *view);
 
+/* sub_local.c: the leader epoch of the run that writes now. */
+uint32_t hfb_sub_epoch_now(const struct hfb_sub *sub);
 int hfb_sub_local_open(struct hfb_sub *sub, const struct hfb_sub_config *config,
 		       struct hfb_err *err);
 int hfb_sub_udp_open(struct hfb_sub *sub, const struct hfb_sub_config *config, struct hfb_err *err);

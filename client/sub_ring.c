@@ -30,6 +30,7 @@ ring_map(struct hfb_sub *sub)
 	size_t size = sizeof(answer), room;
 	uint32_t n = 0;
 	struct hfb_err err;
+	bool replaces = l->ring != NULL;
 	uint8_t *area, *at;
 	int fd;
 
@@ -63,6 +64,9 @@ ring_map(struct hfb_sub *sub)
 			l->ring = at;
 			l->ring_bytes = answer.ring_bytes;
 			l->ring_generation = answer.generation;
+			/* the new one lacks what its files have: who is not in it was not slow */
+			if (replaces)
+				l->live = false;
 		}
 	}
 	close(fd);
@@ -106,4 +110,20 @@ hfb_local_ring_copy(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_
 	if (intent - position > l->ring_bytes)
 		return 0;
 	return __atomic_load_n(&p->ring_generation, __ATOMIC_ACQUIRE) == l->ring_generation;
+}
+
+/*
+ * Has the writer overwritten what comes next in the ring we map? Not when the ring is being
+ * replaced: the intent is then that of the new one.
+ */
+bool
+hfb_local_lapped(const struct hfb_sub *sub)
+{
+	const struct hfb_local_source *l = sub->local;
+	const struct hfb_positions *p = hfb_local_positions(sub);
+
+	/* intent first: pairs with the owner's release between the ring's size and the intent */
+	return l->ring != NULL && hfb_local_published(&p->intent) - sub->position > l->ring_bytes &&
+	       __atomic_load_n(&p->ring_bytes, __ATOMIC_RELAXED) == l->ring_bytes &&
+	       __atomic_load_n(&p->ring_generation, __ATOMIC_RELAXED) == l->ring_generation;
 }

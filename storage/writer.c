@@ -387,15 +387,18 @@ ring_switch(struct hfb_writer *writer, struct hfb_log *log, struct hfb_ring *rin
 
 	memcpy(ring->bytes + (from & mask), log->ring + (from & log->ring_mask),
 	       log->position - from);
+	ring_unregister(writer, log->ring_now);
+	/* Who sees the intent of the new ring sees that it is of another size, and not that the
+	 * old one was overwritten: pairs with the acquire in hfb_local_lapped(). */
+	__atomic_store_n(&log->positions->ring_bytes, (uint32_t)ring->size, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 	/* Bytes below `from` are not in it: readers see that by the intent, and by
 	 * the generation that they map the wrong one; both before what follows. */
 	hfb_log_intent_raise(log, from + ring->size);
-	ring_unregister(writer, log->ring_now);
+	__atomic_store_n(&log->positions->ring_generation, ring->generation, __ATOMIC_RELEASE);
 	log->ring_now = ring;
 	log->ring = ring->bytes;
 	log->ring_mask = mask;
-	__atomic_store_n(&log->positions->ring_bytes, (uint32_t)ring->size, __ATOMIC_RELAXED);
-	__atomic_store_n(&log->positions->ring_generation, ring->generation, __ATOMIC_RELEASE);
 	ring_register(writer, ring);
 	log->ring_since_position = log->position;
 	log->ring_since_ns = writer->now_ns;

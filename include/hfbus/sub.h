@@ -40,7 +40,7 @@ struct hfb_sub;
 
 enum hfb_sub_from {
 	HFB_SUB_PLACE = 0,  /* config.place, as hfb_sub_place() gave it */
-	HFB_SUB_OFFSET = 1, /* config.value */
+	HFB_SUB_OFFSET = 1, /* config.value; beyond the end: what comes below it is passed over */
 	HFB_SUB_EARLIEST = 2,
 	HFB_SUB_LATEST = 3, /* what is committed from now on */
 	HFB_SUB_TIME = 4,   /* config.value: received at or after, UTC ns */
@@ -118,7 +118,7 @@ struct hfb_sub_stats {
  *
  * Returns 0 and sets *@ret_sub, or leaves it alone and returns
  *   -ENOENT     no such topic
- *   -ERANGE     it has no such partition, or the offset is beyond the end
+ *   -ERANGE     it has no such partition
  *   -EINVAL     a field of @config is outside the range written beside it
  *   -ETIMEDOUT  no answer
  *   -ENOTCONN   hfbusd is gone
