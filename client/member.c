@@ -13,6 +13,7 @@
 
 #include "connection.h"
 #include "member_private.h"
+#include "sub_private.h"
 
 #define SESSION_MS    10000u
 #define REBALANCE_MS  60000u
@@ -210,6 +211,14 @@ hfb_group_given(struct hfb_group_member *m, const json_t *given)
 
 /* Reading ---------------------------------------------------------------------- */
 
+/* Nothing is on its way to be committed, and nothing is known to be. */
+static void
+commits_forget(struct group_part *p)
+{
+	p->mark = p->wanted = p->asked = p->durable = NOTHING;
+	p->mark_epoch = 0;
+}
+
 static int
 part_open(struct hfb_group_member *m, struct group_part *p, uint64_t now_ns, struct hfb_err *err)
 {
@@ -224,10 +233,16 @@ part_open(struct hfb_group_member *m, struct group_part *p, uint64_t now_ns, str
 	};
 	int r = hfb_sub_open(m->bus, &config, &p->sub, err);
 
-	if (r == -ERANGE && p->begin != NOTHING) {
-		/* Beyond the end: a crash took what was not durable yet. Go on at the end. */
-		config.from = HFB_SUB_LATEST;
-		p->durable = NOTHING;
+	if (r == 0 && p->sub->beyond_end) {
+		/*
+		 * A crash took what had been committed without an epoch, or it was never there:
+		 * what is of this run, nobody has read.
+		 */
+		config.epoch = hfb_sub_epoch_now(p->sub) - 1;
+		config.from = config.epoch != 0 ? HFB_SUB_OFFSET : HFB_SUB_EARLIEST;
+		hfb_sub_close(p->sub);
+		p->sub = NULL;
+		commits_forget(p);
 		r = hfb_sub_open(m->bus, &config, &p->sub, err);
 	}
 	if (r < 0)
@@ -237,16 +252,22 @@ part_open(struct hfb_group_member *m, struct group_part *p, uint64_t now_ns, str
 }
 
 static void
-passed(struct hfb_group_member *m, struct group_part *p, const struct hfb_item *item)
+passed(const struct hfb_group_member *m, struct group_part *p, const struct hfb_item *item)
 {
+	bool event = item->kind == HFB_ITEM_EVENT || item->kind == HFB_ITEM_GAP;
+
+	if (item->kind == HFB_ITEM_TRUNCATED) {
+		/* what was committed is gone, too: the next event's is lower */
+		commits_forget(p);
+		return;
+	}
+	/* what stands before this event has become part of its epoch */
+	if (event)
+		p->mark_epoch = item->leader_epoch;
 	if (m->config.manual)
 		return;
-	if (item->kind == HFB_ITEM_EVENT || item->kind == HFB_ITEM_GAP) {
+	if (event) {
 		p->mark = item->offset + 1;
-		p->mark_epoch = item->leader_epoch;
-	} else if (item->kind == HFB_ITEM_TRUNCATED) {
-		/* what was committed is gone, too: the next event's is lower */
-		p->mark = p->durable = NOTHING;
 	} else if (item->kind != HFB_ITEM_LAPPED && item->mark.to_offset != UINT64_MAX) {
 		p->mark = item->mark.to_offset;
 		p->mark_epoch = 0; /* of the event before it nothing is known */
@@ -272,7 +293,8 @@ part_next(struct hfb_group_member *m, struct group_part *p, uint64_t now_ns, str
 		/* Deleted, or made anew: from its beginning, when it is given to us again. */
 		hfb_sub_close(p->sub);
 		p->sub = NULL;
-		p->begin = p->mark = p->wanted = NOTHING;
+		p->begin = NOTHING;
+		commits_forget(p);
 		p->retry_ns = now_ns + OPEN_AGAIN_MS * 1000000ull;
 		return 0;
 	}

@@ -35,7 +35,7 @@
 static struct hfb_positions *
 slot(struct rig *rig)
 {
-	return &rig->positions[RIG_HANDLE];
+	return &rig->positions[rig->handle];
 }
 
 /* Answers. ------------------------------------------------------------------------ */
@@ -141,8 +141,13 @@ lookup(struct rig *rig, int client, const struct hfb_ipc *ask, const struct hfb_
 			a.place.leader_epoch = rig->ended_epoch;
 			a.place.position = rig->ended_at;
 			a.place.offset = rig->ended_offset;
-		} else if (l->from == HFB_FROM_OFFSET && l->value < p->start.offset)
+		} else if (l->from == HFB_FROM_OFFSET && l->value < p->start.offset) {
 			a.code = HFB_WIRE_BELOW_START;
+		} else if (l->from == HFB_FROM_OFFSET && l->value > p->committed.offset) {
+			a.code = HFB_WIRE_AT_END;
+			a.place.position = p->committed.position;
+			a.place.offset = p->committed.offset;
+		}
 		break;
 	}
 	answer(client, ask, 0, &a, sizeof(a), NULL, 0);
@@ -204,7 +209,7 @@ serve(struct rig *rig, int client)
 		struct {
 			struct hfb_ipc_topic_answer head;
 			struct hfb_ipc_partition p;
-		} a = { .head = { .count = 1 }, .p = { .handle = RIG_HANDLE, .udp_port = 7400 } };
+		} a = { .head = { .count = 1 }, .p = { .handle = rig->handle, .udp_port = 7400 } };
 		const struct hfb_ipc_topic_get *get = body;
 
 		if (strcmp(get->name, "t") != 0) {
@@ -222,9 +227,9 @@ serve(struct rig *rig, int client)
 		break;
 	}
 	case HFB_IPC_RING_GET: {
-		struct hfb_ipc_ring a = { .handle = RIG_HANDLE,
-					  .generation = 1,
-					  .ring_bytes = RIG_RING_BYTES };
+		struct hfb_ipc_ring a = { .handle = rig->handle,
+					  .generation = rig->ring_generation,
+					  .ring_bytes = rig->ring_bytes };
 
 		answer(client, &m.head, 0, &a, sizeof(a), &rig->ring_fd, 1);
 		break;
@@ -315,7 +320,7 @@ static void
 batch_write(struct rig *rig, const struct hfb_batch *fields, const void *payload, uint32_t bytes)
 {
 	struct hfb_positions *p = slot(rig);
-	uint8_t *at = rig->ring + (rig->position & (RIG_RING_BYTES - 1));
+	uint8_t *at = rig->ring + (rig->position & (rig->ring_bytes - 1));
 	struct hfb_batch b = *fields;
 
 	b.size = HFB_BATCH_HEADER_BYTES + bytes;
@@ -328,7 +333,8 @@ batch_write(struct rig *rig, const struct hfb_batch *fields, const void *payload
 		b.payload_crc = hfb_crc32c(0, payload, bytes);
 	b.header_crc = hfb_batch_crc(rig->seed, rig->position, &b);
 	/* as the owner does: first say what may be overwritten, then do it */
-	__atomic_store_n(&p->intent.position, rig->position + b.size, __ATOMIC_SEQ_CST);
+	if (p->intent.position < rig->position + b.size)
+		__atomic_store_n(&p->intent.position, rig->position + b.size, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	memcpy(at, &b, sizeof(b));
 	if (payload != NULL)
@@ -383,6 +389,66 @@ rig_append(struct rig *rig, uint32_t count)
 	rig_append_bytes(rig, &fields, payload, used);
 }
 
+static void
+ring_make(struct rig *rig, uint64_t bytes)
+{
+	rig->ring_bytes = bytes;
+	rig->ring_fd = memfd_create("ring", MFD_CLOEXEC);
+	must(ftruncate(rig->ring_fd, (off_t)bytes) == 0);
+	rig->ring = mmap(NULL, bytes * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < 2; i++)
+		must(mmap(rig->ring + (size_t)i * bytes, bytes, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_FIXED, rig->ring_fd, 0) != MAP_FAILED);
+}
+
+static void
+slot_open(struct rig *rig)
+{
+	struct hfb_positions *p = slot(rig);
+
+	p->ring_bytes = (uint32_t)rig->ring_bytes;
+	p->ring_generation = rig->ring_generation;
+	p->leader_epoch = rig->epoch;
+	p->state = HFB_PARTITION_OPEN;
+	__atomic_store_n(&p->handle_used, 1, __ATOMIC_RELEASE);
+}
+
+void
+rig_topic_anew(struct rig *rig)
+{
+	char path[320];
+
+	for (uint64_t at = 0; at <= rig->position; at += RIG_SEGMENT_BYTES) {
+		rig_segment_path(rig, at, path, sizeof(path));
+		unlink(path);
+	}
+	__atomic_store_n(&slot(rig)->state, HFB_PARTITION_DELETED, __ATOMIC_RELEASE);
+	rig->topic.bytes[0]++;
+	rig->seed = hfb_batch_seed(&rig->topic, 0);
+	rig->position = rig->offset = 0;
+	rig->handle++;
+	slot_open(rig);
+}
+
+void
+rig_ring_grow_begin(struct rig *rig)
+{
+	struct hfb_positions *p = slot(rig);
+
+	munmap(rig->ring, rig->ring_bytes * 2);
+	close(rig->ring_fd);
+	ring_make(rig, rig->ring_bytes * 4);
+	__atomic_store_n(&p->ring_bytes, (uint32_t)rig->ring_bytes, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->intent.position, rig->position + rig->ring_bytes, __ATOMIC_RELEASE);
+}
+
+void
+rig_ring_grow_end(struct rig *rig)
+{
+	rig->ring_generation++;
+	__atomic_store_n(&slot(rig)->ring_generation, rig->ring_generation, __ATOMIC_RELEASE);
+}
+
 /* Start and stop. ------------------------------------------------------------------------ */
 
 struct rig *
@@ -405,6 +471,7 @@ rig_start(const char *folder)
 	memset(rig->topic.bytes, 0x5a, sizeof(rig->topic.bytes));
 	rig->seed = hfb_batch_seed(&rig->topic, 0);
 	rig->epoch = 1;
+	rig->handle = RIG_HANDLE;
 	rig->durable_too = true;
 	rig->channel_fd = rig->event_fd = -1;
 
@@ -416,17 +483,9 @@ rig_start(const char *folder)
 	snprintf(path, sizeof(path), "%s/counters", rig->folder);
 	must(hfb_counters_create(path, &rig->counters, &err) == 0);
 	rig->counters_fd = hfb_counters_fd(rig->counters);
-	rig->ring_fd = memfd_create("ring", MFD_CLOEXEC);
-	must(ftruncate(rig->ring_fd, RIG_RING_BYTES) == 0);
-	rig->ring = mmap(NULL, RIG_RING_BYTES * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	for (int i = 0; i < 2; i++)
-		must(mmap(rig->ring + (size_t)i * RIG_RING_BYTES, RIG_RING_BYTES,
-			  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, rig->ring_fd,
-			  0) != MAP_FAILED);
-	slot(rig)->ring_bytes = RIG_RING_BYTES;
-	slot(rig)->ring_generation = 1;
-	slot(rig)->state = HFB_PARTITION_OPEN;
-	slot(rig)->handle_used = 1;
+	ring_make(rig, RIG_RING_BYTES);
+	rig->ring_generation = 1;
+	slot_open(rig);
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%.90s/hfbusd.sock", rig->folder);
 	unlink(address.sun_path);
@@ -442,6 +501,7 @@ void
 rig_resume(struct rig *rig, uint32_t epoch, uint64_t position, uint64_t offset)
 {
 	rig->epoch = epoch;
+	slot(rig)->leader_epoch = epoch;
 	rig->position = position;
 	rig->offset = offset;
 	__atomic_store_n(&slot(rig)->intent.position, position, __ATOMIC_RELEASE);
@@ -459,7 +519,7 @@ rig_stop(struct rig *rig)
 	close(rig->wake[0]);
 	close(rig->wake[1]);
 	munmap(rig->positions, HFB_PARTITIONS_MAX * sizeof(struct hfb_positions));
-	munmap(rig->ring, RIG_RING_BYTES * 2);
+	munmap(rig->ring, rig->ring_bytes * 2);
 	close(rig->positions_fd);
 	close(rig->ring_fd);
 	if (rig->channel_fd >= 0)

@@ -35,8 +35,11 @@ struct rig {
 	pthread_t thread;
 	int positions_fd, ring_fd, counters_fd;
 	struct hfb_counters *counters;
-	struct hfb_positions *positions; /* the table; slot RIG_HANDLE is ours */
+	struct hfb_positions *positions; /* the table; slot `handle` is ours */
 	uint8_t *ring;
+	uint64_t ring_bytes;
+	uint32_t ring_generation;
+	uint32_t handle;
 	uint32_t epoch;
 	uint64_t position, offset; /* next */
 	uint64_t lookup_start, lookup_start_offset;
@@ -46,7 +49,7 @@ struct rig {
 	bool durable_too; /* append publishes durable as well */
 	int channel_fd, event_fd;
 };
-#define RIG_HANDLE 7u
+#define RIG_HANDLE 7u /* and the next one, once the topic was made anew */
 
 /* @folder NULL = a new one. A folder used before keeps its files. */
 struct rig *rig_start(const char *folder);
@@ -54,11 +57,18 @@ void rig_stop(struct rig *rig); /* closes everything but the folder */
 /* Go on where another rig's log was cut at (@position, @offset), in a new epoch. */
 void rig_resume(struct rig *rig, uint32_t epoch, uint64_t position, uint64_t offset);
 
+/* The topic is deleted, and made again under its name: another log, at its beginning. */
+void rig_topic_anew(struct rig *rig);
+
 void rig_append(struct rig *rig, uint32_t count);
 /* A batch of one record with this value and header fields. */
 void rig_append_bytes(struct rig *rig, const struct hfb_batch *fields, const void *payload,
 		      uint32_t bytes);
 void rig_publish(struct rig *rig);
+/* A ring of four times the size, with nothing of the old one in it: the files have that. As
+ * the owner does it, readers see its size and intent before its generation. */
+void rig_ring_grow_begin(struct rig *rig);
+void rig_ring_grow_end(struct rig *rig);
 /* The segment file that holds a position. */
 void rig_segment_path(const struct rig *rig, uint64_t position, char *to, size_t size);
 
