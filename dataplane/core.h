@@ -6,6 +6,7 @@
  *   decode.c   Ethernet, VLAN, ARP, IPv4, ICMP echo, UDP -> struct hfb_packet
  *   feed*.c    a packet for a feed's (group, port)	-> arbitration -> append
  *   session.c  a packet for this core's UDP port	-> frame -> produce / subscribe
+ *   run.c	the next ones of the same producer	-> append
  *   local.c    frames from local clients' channels	-> the same
  *   handover.c packets for a partition of another core -> its ring
  *   (storage)  hfb_writer_publish(): all that was appended is received
@@ -44,7 +45,8 @@
 
 struct hfb_node; /* node.h: config, catalogue, partition table, cores */
 struct hfb_core;
-struct hfb_sessions;   /* session.h */
+struct hfb_sessions; /* session.h */
+struct hfb_session;
 struct hfb_feeds;      /* feed.h */
 struct hfb_locals;     /* local.h */
 struct hfb_idle_state; /* idle.h */
@@ -133,6 +135,7 @@ struct hfb_core {
 	struct hfb_sessions *sessions;
 	struct hfb_feeds *feeds;
 	struct hfb_locals *locals;
+	struct hfb_session *produced_by; /* by the packet decoded last: run.c may go on */
 	struct hfb_partition *dirty; /* logs that advanced this turn, set by storage's callback */
 	struct hfb_spsc *in[HFB_CORES_MAX];  /* mbufs handed over by core i; NULL for itself */
 	struct hfb_spsc *out[HFB_CORES_MAX]; /* = in[id] of core i */
@@ -236,6 +239,13 @@ void hfb_decode_burst(struct hfb_core *core, struct hfb_queue *queue, struct rte
 /* Pure part, for tests and fuzzing: HFB_STAT_DROP_* or -1 when *@ret_packet is a UDP datagram. */
 int hfb_decode_frame(const uint8_t *frame, uint32_t bytes, struct hfb_packet *ret_packet);
 
+/*
+ * run.c: PRODUCE frames that follow those of core->produced_by. Returns how many of @mbufs it
+ * has appended, 0..@n; the next one takes the long way. Takes no reference.
+ */
+uint32_t hfb_run_take(struct hfb_core *core, const struct hfb_queue *queue, struct rte_mbuf **mbufs,
+		      uint32_t n);
+
 /* feed.c: a datagram to a feed's (group, port); takes nothing, keeps a
  * reference (rte_pktmbuf_refcnt_update) when it holds the packet back. */
 int hfb_feed_line_find(const struct hfb_core *core, const struct hfb_packet *packet); /* or -1 */
@@ -281,7 +291,6 @@ void hfb_sessions_destroy(struct hfb_core *core); /* accepts a core without */
 void hfb_session_partition_detach(struct hfb_core *core, struct hfb_partition *partition);
 /* A frame from a local channel whose session number the caller owns. @bytes may
  * change while being read: load once, copy, then check. */
-struct hfb_session;
 /* A session with this number that answers over @local; NULL: table full. */
 struct hfb_session *hfb_session_local_create(struct hfb_core *core, uint64_t number, void *local);
 void hfb_session_local_destroy(struct hfb_core *core, struct hfb_session *session);

@@ -15,6 +15,7 @@
 #include <rte_mbuf.h>
 #include <rte_mbuf_dyn.h>
 
+#include "checksum.h"
 #include "core.h"
 #include "node.h"
 
@@ -49,105 +50,23 @@ load16(const uint8_t *at)
 	return (uint16_t)((at[0] << 8) | at[1]);
 }
 
-/*
- * Sum of the halves of @words 64-bit words. A checksum over a whole datagram was a fifth of
- * what 16 events in one cost; with vectors of 256 bits it is a few ns.
- */
-static inline __attribute__((always_inline)) uint64_t
-sum_words(const uint8_t *at, uint32_t words)
-{
-	uint64_t sum = 0;
-
-	for (uint32_t i = 0; i < words; i++) {
-		uint64_t word;
-
-		memcpy(&word, at + (size_t)i * 8, 8);
-		sum += (word & 0xffffffffu) + (word >> 32);
-	}
-	return sum;
-}
-
-static uint64_t
-sum_words_plain(const uint8_t *at, uint32_t words)
-{
-	return sum_words(at, words);
-}
-
-static uint64_t (*sum_words_path)(const uint8_t *at, uint32_t words) = sum_words_plain;
-
-#if defined(__x86_64__)
-static __attribute__((target("avx2"))) uint64_t
-sum_words_avx2(const uint8_t *at, uint32_t words)
-{
-	return sum_words(at, words);
-}
-
-static __attribute__((constructor)) void
-sum_words_choose(void)
-{
-	__builtin_cpu_init();
-	if (__builtin_cpu_supports("avx2"))
-		sum_words_path = sum_words_avx2;
-}
-#endif
-
-/* Sum of 16-bit words, folded late; bytes in memory order (RFC 1071). */
-static uint64_t
-sum16(uint64_t sum, const uint8_t *at, uint32_t bytes)
-{
-	uint32_t words = bytes / 8;
-
-	sum += words < 8 ? sum_words(at, words) : sum_words_path(at, words);
-	at += (size_t)words * 8;
-	bytes -= words * 8;
-	while (bytes >= 2) {
-		uint16_t word;
-
-		memcpy(&word, at, 2);
-		sum += word;
-		at += 2;
-		bytes -= 2;
-	}
-	if (bytes != 0) {
-		uint16_t word = 0;
-
-		memcpy(&word, at, 1);
-		sum += word;
-	}
-	return sum;
-}
-
-static uint16_t
-fold16(uint64_t sum)
-{
-	sum = (sum & 0xffffffffu) + (sum >> 32);
-	sum = (sum & 0xffffffffu) + (sum >> 32);
-	sum = (sum & 0xffffu) + (sum >> 16);
-	sum = (sum & 0xffffu) + (sum >> 16);
-	return (uint16_t)sum;
-}
-
 /* Most headers have no options. */
 static inline bool
 ip_checksum_good(const uint8_t *ip, uint32_t header)
 {
-	uint32_t last;
-
-	if (header != IPV4_BYTES_MIN)
-		return fold16(sum16(0, ip, header)) == 0xffffu;
-	memcpy(&last, ip + 16, sizeof(last));
-	return fold16(sum_words(ip, 2) + last) == 0xffffu;
+	return (header == IPV4_BYTES_MIN ? hfb_sum_ipv4(ip)
+					 : hfb_sum_fold(hfb_sum_bytes(0, ip, header))) == 0xffffu;
 }
 
 /* The ones' complement sum of a whole UDP datagram with its pseudo header is 0xffff. */
 static bool
 udp_checksum_good(const uint8_t *ip, const uint8_t *udp, uint32_t udp_bytes)
 {
-	uint64_t sum = sum16(0, ip + 12, 8);
+	uint64_t sum = hfb_sum_load(ip + 12);
 
 	sum += rte_cpu_to_be_16(PROTOCOL_UDP);
 	sum += rte_cpu_to_be_16((uint16_t)udp_bytes);
-	return fold16(sum16(sum, udp, udp_bytes)) == 0xffffu;
+	return hfb_sum_fold(hfb_sum_bytes(sum, udp, udp_bytes)) == 0xffffu;
 }
 
 /*
@@ -354,7 +273,7 @@ icmp_answer(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame
 	/* echo requests with a right checksum; also refuses what would not fit one packet */
 	if (map->transport_bytes < ICMP_BYTES || icmp[0] != 8 || icmp[1] != 0 ||
 	    map->transport_bytes > HFB_UDP_PAYLOAD_MAX + UDP_BYTES ||
-	    fold16(sum16(0, icmp, map->transport_bytes)) != 0xffffu) {
+	    hfb_sum_fold(hfb_sum_bytes(0, icmp, map->transport_bytes)) != 0xffffu) {
 		hfb_drop(core, HFB_STAT_DROP_IP_PROTOCOL);
 		return;
 	}
@@ -376,13 +295,13 @@ icmp_answer(struct hfb_core *core, struct hfb_queue *queue, const uint8_t *frame
 	to[8] = 64;
 	to[10] = 0;
 	to[11] = 0;
-	checksum = (uint16_t)~fold16(sum16(0, ip, header));
+	checksum = (uint16_t)~hfb_sum_fold(hfb_sum_bytes(0, ip, header));
 	memcpy(to + 10, &checksum, 2);
 	to += header;
 	to[0] = 0;
 	to[2] = 0;
 	to[3] = 0;
-	checksum = (uint16_t)~fold16(sum16(0, to, map->transport_bytes));
+	checksum = (uint16_t)~hfb_sum_fold(hfb_sum_bytes(0, to, map->transport_bytes));
 	memcpy(to + 2, &checksum, 2);
 	core->stats[HFB_STAT_ICMP_ANSWERS]++;
 	hfb_tx_raw(core, queue->port, mbuf);
@@ -484,10 +403,13 @@ void
 hfb_decode_burst(struct hfb_core *core, struct hfb_queue *queue, struct rte_mbuf **mbufs,
 		 uint32_t n)
 {
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < n;) {
 		if (i + 2 < n)
 			rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + 2], const void *));
-		decode_one(core, queue, mbufs[i]);
+		core->produced_by = NULL;
+		decode_one(core, queue, mbufs[i++]);
+		if (core->produced_by != NULL)
+			i += hfb_run_take(core, queue, mbufs + i, n - i);
 	}
 	/* sessions and feeds took references to what they keep */
 	rte_pktmbuf_free_bulk(mbufs, n);

@@ -323,4 +323,6 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 		hfb_binding_pend(core, binding);
 	if (binding->ack_stage != HFB_STAGE_RECEIVED)
 		hfb_log_durable_wanted(partition->log);
+	if ((head.flags & HFB_PRODUCE_WANT_OFFSET) == 0 && port_time_ns == 0)
+		core->produced_by = session;
 }

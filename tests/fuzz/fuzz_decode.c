@@ -22,6 +22,13 @@ hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet)
 	abort();
 }
 
+uint32_t
+hfb_run_take(struct hfb_core *core, const struct hfb_queue *queue, struct rte_mbuf **mbufs,
+	     uint32_t n)
+{
+	abort();
+}
+
 int
 hfb_feed_line_find(const struct hfb_core *core, const struct hfb_packet *packet)
 {

@@ -143,6 +143,13 @@ hfb_tx_raw(struct hfb_core *core, uint16_t port, struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
+uint32_t
+hfb_run_take(struct hfb_core *core, const struct hfb_queue *queue, struct rte_mbuf **mbufs,
+	     uint32_t n)
+{
+	return 0;
+}
+
 void
 hfb_session_input(struct hfb_core *core, const struct hfb_packet *packet)
 {
