@@ -262,7 +262,7 @@ def options(argv):
     p.add_argument('--only', type=only_parse, metavar='N,N', help='these budgets')
     p.add_argument('--runs', type=positive, help='runs of each case (5; quick 1)')
     p.add_argument('--duration', type=seconds_parse, metavar='D',
-                   help='measured time of each half of a run, instead of 5 s, 30 s or 60 s')
+                   help='measured time of each half of a run, instead of 5, 12, 30 or 60 s')
     p.add_argument('--quick', action='store_true',
                    help='all in a few minutes: whether it works, not how fast it is')
     p.add_argument('--strict', action='store_true', help='exit status 1 also for a missed budget')
@@ -281,6 +281,11 @@ def options(argv):
     return args
 
 
+def minutes(cases, runs, whole):
+    """What it takes, about; whole: with the machine's own limits."""
+    return (sum(c.estimate() * runs for c in cases) + (30 if whole else 0)) / 60
+
+
 def main(argv=None):
     args = options(argv)
     cases = [c for c in budgets(args.quick) if not args.only or c.budget in args.only]
@@ -297,9 +302,8 @@ def main(argv=None):
                   f'{", ".join(f.metric for f in case.figures)}')
         return 0
     progress = Progress()
-    about = sum(c.estimate() * args.runs for c in cases) + (0 if args.only else 30)
     progress.line(f'{len(cases)} cases, {args.runs} run{"s" if args.runs > 1 else ""} of each: '
-                  f'about {about / 60:.0f} minutes')
+                  f'about {minutes(cases, args.runs, not args.only):.0f} minutes')
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for one in signals:
         signal.signal(one, interrupt)

@@ -89,6 +89,14 @@ def test_all_budgets_have_cases():
         assert len(names) == len(set(names))
 
 
+def test_what_is_said_of_its_time_is_true():
+    about = suite.minutes(budgets.budgets(), 5, True)
+    assert about < 65, about
+    for name in ('README.md', 'Makefile', 'docs/PERFORMANCE.md'):
+        with open(os.path.join(SOURCE, name), encoding='utf-8') as f:
+            assert f'{about:.0f} minutes' in f.read(), (name, about)
+
+
 def points(base, count):
     """As hfbus-bench prints a latency: [us, share, count at or below]."""
     found, halvings, step = [], 1, 0
