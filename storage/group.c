@@ -15,9 +15,6 @@
 
 #include "store_private.h"
 
-/* Zeros written before those whose zeros they are get their files. */
-#define GROUP_BYTES (64u * HFB_MIB)
-
 static bool
 all_synced(struct hfb_store *store)
 {
@@ -30,102 +27,61 @@ all_synced(struct hfb_store *store)
 
 /* Segments --------------------------------------------------------------------------- */
 
-static bool
-segment_wanted(struct hfb_log *log)
-{
-	uint32_t asks = __atomic_load_n(&log->asks, __ATOMIC_ACQUIRE);
-
-	/* pairs with the release in hfb_log_plan_next() */
-	return (asks & HFB_ASK_SEGMENT) != 0 && (asks & HFB_ASK_LET_GO) == 0 &&
-	       log->plan_made != __atomic_load_n(&log->plan_tail, __ATOMIC_ACQUIRE);
-}
-
-/*
- * The next one of each, as far as they are not too much to wait for. Returns how many got
- * theirs; *@ret_looked of @n were looked at.
- */
-static uint32_t
-segments_make(struct hfb_store *store, struct hfb_log **logs, uint32_t n, uint32_t *ret_looked)
+uint32_t
+hfb_group_segments(struct hfb_store *store, struct hfb_log **logs, uint32_t n)
 {
 	struct hfb_segment *made[HFB_GROUP_MAX];
+	struct hfb_log *of[HFB_GROUP_MAX];
 	struct hfb_err err;
 	uint64_t zeros = 0;
-	uint32_t count = 0, i;
+	uint32_t count = 0, looked;
 
-	for (i = 0; i < n && zeros < GROUP_BYTES; i++) {
-		struct hfb_log *log = logs[i];
+	for (looked = 0; looked < n && zeros < store->turn_zeros; looked++) {
+		struct hfb_log *log = logs[looked];
 
-		store->taken = n - 1 - i;
+		store->taken = n - 1 - looked;
 		if (hfb_prepare_segment(log, hfb_log_plan(log, log->plan_made), false, &made[count],
 					&err) < 0)
 			continue;
 		/* a recycled one has been written before */
 		if (made[count]->generation == 0)
 			zeros += made[count]->capacity_bytes;
-		logs[count++] = log;
+		of[count++] = log;
 	}
-	*ret_looked = i;
 	if (count == 0)
-		return 0;
+		return looked;
 	if (!all_synced(store)) {
-		for (i = 0; i < count; i++) {
-			hfb_segment_discard(store->env, logs[i]->folder, made[i]);
+		for (uint32_t i = 0; i < count; i++) {
+			hfb_segment_discard(store->env, of[i]->folder, made[i]);
 			hfb_segment_free(store->env, made[i]);
 		}
-		return 0;
+		return looked;
 	}
 	n = 0;
-	for (i = 0; i < count; i++) {
-		if (hfb_segment_name(store->env, logs[i]->folder, made[i]) < 0) {
+	for (uint32_t i = 0; i < count; i++) {
+		if (hfb_segment_name(store->env, of[i]->folder, made[i]) < 0) {
 			hfb_segment_free(store->env, made[i]);
 			continue;
 		}
 		made[n] = made[i];
-		logs[n++] = logs[i];
+		of[n++] = of[i];
 	}
 	if (!all_synced(store)) {
 		/* Names that may not last: the way of single logs makes them anew. */
-		for (i = 0; i < n; i++) {
-			hfb_segment_discard(store->env, logs[i]->folder, made[i]);
+		for (uint32_t i = 0; i < n; i++) {
+			hfb_segment_discard(store->env, of[i]->folder, made[i]);
 			hfb_segment_free(store->env, made[i]);
 		}
-		return 0;
+		return looked;
 	}
-	count = 0;
-	for (i = 0; i < n; i++) {
-		logs[i]->folder_made = true;
-		if (hfb_prepare_done(logs[i], made[i]) == 0) {
-			count++;
+	for (uint32_t i = 0; i < n; i++) {
+		of[i]->folder_made = true;
+		if (hfb_prepare_done(of[i], made[i]) == 0)
 			continue;
-		}
-		hfb_segment_discard(store->env, logs[i]->folder, made[i]);
+		hfb_segment_discard(store->env, of[i]->folder, made[i]);
 		hfb_segment_free(store->env, made[i]);
 	}
-	return count;
-}
-
-/*
- * A log may want more than one, the first of them soonest: no log gets its second before
- * all have theirs. After some rounds others have their turn.
- */
-static void
-segments_serve(struct hfb_store *store, void **taken, uint32_t n)
-{
-	struct hfb_log *logs[HFB_GROUP_MAX];
-
-	for (uint32_t round = 0; round < HFB_PLANS; round++) {
-		uint32_t count = 0, made = 0;
-
-		for (uint32_t i = 0; i < n; i++)
-			if (segment_wanted(taken[i]))
-				logs[count++] = taken[i];
-		if (count < store->config.group_min)
-			return;
-		for (uint32_t at = 0, looked; at < count; at += looked)
-			made += segments_make(store, logs + at, count - at, &looked);
-		if (made == 0)
-			return;
-	}
+	return looked;
 }
 
 /* Indexes ------------------------------------------------------------------------------ */
@@ -203,7 +159,6 @@ hfb_group_serve(struct hfb_store *store, void **taken, uint32_t n)
 
 	if (n < store->config.group_min)
 		return;
-	segments_serve(store, taken, n);
 	indexes_save(store, taken, n);
 	for (uint32_t i = 0; i < n; i++) {
 		struct hfb_log *log = taken[i];

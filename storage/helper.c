@@ -95,6 +95,7 @@ let_go(struct hfb_log *log)
 	struct hfb_writer *writer = log->writer;
 
 	hfb_compactor_forget(store->compactor, log);
+	hfb_prepare_forget(log);
 	hfb_retention_leave(log);
 	pthread_mutex_lock(&store->lock);
 	/* pairs with the acquire in log_detaching; the log may be freed from here on */
@@ -108,13 +109,12 @@ log_serve(struct hfb_log *log, uint64_t now_ns)
 {
 	uint32_t asks = __atomic_exchange_n(&log->asks, 0, __ATOMIC_ACQ_REL);
 
-	/* what readers and producers wait for comes first */
 	if ((asks & HFB_ASK_OPEN) != 0)
 		hfb_retention_open(log, now_ns);
 	if ((asks & HFB_ASK_RING) != 0)
 		hfb_prepare_ring(log);
-	if ((asks & HFB_ASK_SEGMENT) != 0 && (asks & HFB_ASK_LET_GO) == 0)
-		hfb_prepare_segments(log, now_ns);
+	if ((asks & HFB_ASK_SEGMENT) != 0)
+		hfb_prepare_want(log);
 	if ((asks & HFB_ASK_SEAL) != 0) {
 		hfb_retention_seal(log);
 		hfb_retention_round(log, now_ns);
@@ -190,7 +190,7 @@ rounds(struct hfb_store *store, uint64_t now_ns)
 		if (logs[i]->retry_ns != 0 && now_ns >= logs[i]->retry_ns) {
 			logs[i]->retry_ns = 0;
 			hfb_prepare_ring(logs[i]);
-			hfb_prepare_segments(logs[i], now_ns);
+			hfb_prepare_want(logs[i]);
 			done++;
 		} else if (logs[i]->retry_ns != 0) {
 			store->retries++;
@@ -204,31 +204,51 @@ rounds(struct hfb_store *store, uint64_t now_ns)
 	return done;
 }
 
+/*
+ * What producers wait for comes first, but never more than a turn's worth of it: logs at the
+ * disk's speed always want another segment, and what is not sealed and dropped meanwhile cannot be
+ * recycled.
+ */
 static uint32_t
-help(struct hfb_store *store)
+turn(struct hfb_store *store)
 {
 	uint64_t now_ns = hfb_env_now_ns(store->env);
 	void *logs[TAKE];
-	uint32_t n, done = 0;
+	uint32_t n = logs_take(store, logs), done = n;
 
-	while ((n = logs_take(store, logs)) > 0) {
-		store->taken = n;
-		hfb_group_serve(store, logs, n);
-		for (uint32_t i = 0; i < n; i++) {
-			store->taken = n - 1 - i;
-			/* where it is wanted there is much to do for single logs */
-			done += hfb_journal_make(store);
-			log_serve(logs[i], now_ns);
-		}
-		done += n;
-		now_ns = hfb_env_now_ns(store->env);
+	for (uint32_t i = 0; i < n; i++) {
+		struct hfb_log *log = logs[i];
+
+		if ((__atomic_load_n(&log->asks, __ATOMIC_ACQUIRE) & HFB_ASK_SEGMENT) != 0)
+			hfb_prepare_want(log);
+	}
+	store->taken = n;
+	done += hfb_prepare_serve(store, now_ns);
+	store->taken = n;
+	hfb_group_serve(store, logs, n);
+	for (uint32_t i = 0; i < n; i++) {
+		store->taken = n - 1 - i;
+		/* where it is wanted there is much to do for single logs */
+		done += hfb_journal_make(store);
+		log_serve(logs[i], now_ns);
+	}
+	return done;
+}
+
+static uint32_t
+help(struct hfb_store *store)
+{
+	uint32_t done = 0, n;
+
+	do {
+		n = turn(store);
+		n += hfb_journal_make(store);
 		/* what is done by the clock is done, also while a busy log is here again and again
 		 */
-		done += rounds(store, now_ns);
-	}
-	done += hfb_journal_make(store);
-	done += hfb_compactor_serve(store->compactor);
-	return done + rounds(store, now_ns);
+		n += rounds(store, hfb_env_now_ns(store->env));
+		done += n;
+	} while (n > 0 || store->wanting_count > 0);
+	return done + hfb_compactor_serve(store->compactor);
 }
 
 uint32_t

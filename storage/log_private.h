@@ -222,6 +222,8 @@ struct hfb_log {
 	/* Helper. */
 	uint32_t plan_made __attribute__((aligned(64))); /* plans delivered */
 	bool folder_made;
+	bool wanting; /* in the store's list of logs with plans to be made */
+	struct hfb_log *wanting_next, *wanting_previous;
 	uint64_t retry_ns;		      /* prepare again from then on, 0 = nothing to retry */
 	struct hfb_snapshot *snapshot_failed; /* could not be saved: once more each round */
 	uint64_t checkpoint_start;	      /* start_position of the checkpoint on disk */

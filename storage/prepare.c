@@ -3,6 +3,7 @@
  * prepare.c - segments and rings, made before a core needs them. Helper thread.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -125,42 +126,146 @@ hfb_prepare_done(struct hfb_log *log, struct hfb_segment *segment)
 	return 0;
 }
 
+/* Logs with plans to be made, in the order in which they asked. ------------------------------ */
+
 void
-hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns)
+hfb_prepare_want(struct hfb_log *log)
+{
+	struct hfb_store *store = log->store;
+
+	if (log->wanting)
+		return;
+	log->wanting = true;
+	log->wanting_next = NULL;
+	log->wanting_previous = store->wanting_tail;
+	if (store->wanting_tail != NULL)
+		store->wanting_tail->wanting_next = log;
+	else
+		store->wanting_head = log;
+	store->wanting_tail = log;
+	store->wanting_count++;
+}
+
+void
+hfb_prepare_forget(struct hfb_log *log)
+{
+	struct hfb_store *store = log->store;
+
+	if (!log->wanting)
+		return;
+	log->wanting = false;
+	if (log->wanting_previous != NULL)
+		log->wanting_previous->wanting_next = log->wanting_next;
+	else
+		store->wanting_head = log->wanting_next;
+	if (log->wanting_next != NULL)
+		log->wanting_next->wanting_previous = log->wanting_previous;
+	else
+		store->wanting_tail = log->wanting_previous;
+	store->wanting_count--;
+}
+
+static bool
+has_plan(const struct hfb_log *log)
 {
 	/* pairs with the release in hfb_log_plan_next() */
-	while (log->plan_made != __atomic_load_n(&log->plan_tail, __ATOMIC_ACQUIRE)) {
-		struct hfb_plan *plan = hfb_log_plan(log, log->plan_made);
-		struct hfb_segment *segment = NULL;
-		struct hfb_err err;
-		int r = hfb_prepare_segment(log, plan, true, &segment, &err);
+	return (__atomic_load_n(&log->asks, __ATOMIC_ACQUIRE) & HFB_ASK_LET_GO) == 0 &&
+	       log->plan_made != __atomic_load_n(&log->plan_tail, __ATOMIC_ACQUIRE);
+}
 
-		if (r == 0) {
-			r = hfb_prepare_done(log, segment);
-			if (r < 0) {
-				hfb_segment_free(log->store->env, segment);
-				hfb_err_set(&err, r, "%s: no memory for its segments", log->folder);
-			}
-		}
-		if (r < 0) {
-			if (log->prepare_error != r)
-				hfb_helper_trouble(log, &err);
-			__atomic_store_n(&log->prepare_error, r, __ATOMIC_RELEASE);
-			log->retry_ns = now_ns + HFB_RETRY_NS;
-			log->store->retries++;
-			hfb_helper_mail(log);
-			return;
-		}
-		/*
-		 * What was asked meanwhile has its turn: a log at the disk's speed wants the next
-		 * segment before one is made, and sealing, retention and checkpoints would wait
-		 * for its end. Asked for something, it is in the ring to us, and comes back.
-		 */
-		if (__atomic_load_n(&log->asks, __ATOMIC_RELAXED) != 0) {
-			__atomic_fetch_or(&log->asks, HFB_ASK_SEGMENT, __ATOMIC_ACQ_REL);
-			return;
-		}
+/* Bytes that may still be appended before the log waits for it; less than 0: it does. */
+static int64_t
+left_bytes(struct hfb_log *log)
+{
+	return (int64_t)(hfb_log_plan(log, log->plan_made)->base -
+			 __atomic_load_n(&log->positions->received.position, __ATOMIC_RELAXED));
+}
+
+struct wanted {
+	struct hfb_log *log;
+	int64_t left_bytes;
+};
+
+static int
+wanted_compare(const void *a, const void *b)
+{
+	const struct wanted *x = a, *y = b;
+
+	return x->left_bytes < y->left_bytes ? -1 : x->left_bytes > y->left_bytes;
+}
+
+/* By itself. Returns how many zeros were written; -errno: told, and tried again later. */
+static int64_t
+segment_make(struct hfb_log *log, uint64_t now_ns)
+{
+	struct hfb_segment *segment = NULL;
+	struct hfb_err err;
+	int r = hfb_prepare_segment(log, hfb_log_plan(log, log->plan_made), true, &segment, &err);
+
+	if (r == 0) {
+		int64_t zeros = segment->generation == 0 ? (int64_t)segment->capacity_bytes : 0;
+
+		r = hfb_prepare_done(log, segment);
+		if (r == 0)
+			return zeros;
+		hfb_segment_free(log->store->env, segment);
+		hfb_err_set(&err, r, "%s: no memory for its segments", log->folder);
 	}
+	if (log->prepare_error != r)
+		hfb_helper_trouble(log, &err);
+	__atomic_store_n(&log->prepare_error, r, __ATOMIC_RELEASE);
+	log->retry_ns = now_ns + HFB_RETRY_NS;
+	log->store->retries++;
+	hfb_helper_mail(log);
+	return r;
+}
+
+uint32_t
+hfb_prepare_serve(struct hfb_store *store, uint64_t now_ns)
+{
+	struct hfb_log *logs[HFB_GROUP_MAX], *next;
+	struct wanted wanted[HFB_GROUP_MAX];
+	uint32_t before[HFB_GROUP_MAX], n = 0, grouped = 0, made = 0;
+	uint64_t zeros = 0;
+
+	for (struct hfb_log *log = store->wanting_head; log != NULL && n < HFB_GROUP_MAX;
+	     log = next) {
+		next = log->wanting_next;
+		if (has_plan(log))
+			wanted[n++] = (struct wanted){ log, left_bytes(log) };
+		else
+			hfb_prepare_forget(log);
+	}
+	/* each log's first is wanted sooner than any log's second */
+	qsort(wanted, n, sizeof(wanted[0]), wanted_compare);
+	for (uint32_t i = 0; i < n; i++) {
+		logs[i] = wanted[i].log;
+		before[i] = logs[i]->plan_made;
+	}
+	if (n >= store->config.group_min)
+		grouped = hfb_group_segments(store, logs, n);
+	for (uint32_t i = 0; i < n && (i < grouped || (grouped == 0 && zeros < store->turn_zeros));
+	     i++) {
+		struct hfb_log *log = logs[i];
+
+		store->taken = n - 1 - i;
+		/* what did not work out in a group says why by itself */
+		if (log->plan_made == before[i]) {
+			int64_t r = segment_make(log, now_ns);
+
+			if (r < 0) {
+				hfb_prepare_forget(log);
+				continue;
+			}
+			zeros += (uint64_t)r;
+		}
+		made++;
+		/* others first, if it has more to be made */
+		hfb_prepare_forget(log);
+		if (has_plan(log))
+			hfb_prepare_want(log);
+	}
+	return made;
 }
 
 void

@@ -125,6 +125,7 @@ hfb_store_open(const struct hfb_store_config *config, struct hfb_env *env,
 		store->config.ring_bytes_default = RING_DEFAULT;
 	if (store->config.segment_bytes_default == 0)
 		store->config.segment_bytes_default = SEGMENT_DEFAULT;
+	store->turn_zeros = HFB_TURN_ZEROS;
 	if (store->config.group_min == 0)
 		store->config.group_min = HFB_GROUP_MIN;
 	if (store->config.segment_bytes_first == 0)

@@ -52,6 +52,9 @@ struct hfb_store {
 	uint32_t round_now; /* any thread: not only then */
 	uint32_t retries;   /* logs with something to try again */
 	uint32_t taken;	    /* logs in its hands, behind the one it is at */
+	struct hfb_log *wanting_head, *wanting_tail; /* logs with plans to be made */
+	uint32_t wanting_count;
+	uint64_t turn_zeros; /* HFB_TURN_ZEROS; tests take less */
 	struct hfb_compactor *compactor;
 	uint8_t *zeros;		      /* HFB_ZEROS_BYTES */
 	uint8_t *block;		      /* HFB_BLOCK_BYTES */
@@ -75,6 +78,11 @@ struct hfb_segment_place hfb_log_place(struct hfb_log *log);
 #define HFB_GROUP_MIN 6u
 #define HFB_GROUP_MAX 256u
 void hfb_group_serve(struct hfb_store *store, void **taken, uint32_t n);
+/* Of so many zeros the helper has enough for a while: what else there is has its turn. */
+#define HFB_TURN_ZEROS (64u * HFB_MIB)
+/* The next segment of each of @n logs, in this order, until a turn's zeros are written. Returns
+ * how many of them were looked at; what could not be made is as it was. */
+uint32_t hfb_group_segments(struct hfb_store *store, struct hfb_log **logs, uint32_t n);
 /* Do other logs wait for us? */
 bool hfb_helper_wanted(struct hfb_store *store);
 /* Tell the log's core to look at it. */
@@ -86,7 +94,12 @@ void hfb_helper_trouble(struct hfb_log *log, const struct hfb_err *err);
 /* A file for @plan, from a retired one or anew. Not @synced: see no_sync in segment.h. */
 int hfb_prepare_segment(struct hfb_log *log, const struct hfb_plan *plan, bool synced,
 			struct hfb_segment **ret_segment, struct hfb_err *err);
-void hfb_prepare_segments(struct hfb_log *log, uint64_t now_ns);
+/* @log has plans to be made: hfb_prepare_serve() makes them in turn. */
+void hfb_prepare_want(struct hfb_log *log);
+/* It is let go. */
+void hfb_prepare_forget(struct hfb_log *log);
+/* Some of what is wanted, most urgent first. Returns how many segments were made. */
+uint32_t hfb_prepare_serve(struct hfb_store *store, uint64_t now_ns);
 void hfb_prepare_ring(struct hfb_log *log);
 /* The next planned segment is @segment (taken on success). 0 or -ENOMEM. */
 int hfb_prepare_done(struct hfb_log *log, struct hfb_segment *segment);

@@ -291,7 +291,8 @@ test_a_flush_does_not_wait_for_a_full_pipeline(void)
 	for (int i = 0; i < 4; i++) {
 		append_alone(&rig, 150000);
 		append_alone(&rig, 150000);
-		hfb_prepare_segments(rig.log, 1);
+		hfb_prepare_want(rig.log);
+		hfb_prepare_serve(rig.store, 1);
 		core_poll(&rig);
 	}
 	CU_ASSERT_TRUE(rig.log->writes_count >= 3);

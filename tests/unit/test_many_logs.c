@@ -3,7 +3,8 @@
  * Many logs that fill alike, and the one helper.
  *
  * Goal:   what many want at the same time costs a few syncs, not some for each; a log's
- *	   segments stay small beside what its retention keeps.
+ *	   segments stay small beside what its retention keeps; what is not made yet
+ *	   goes by need, and never keeps the helper from all else.
  * Method: the same batches to some logs on a disk in memory that counts, with file work in
  *	   groups and without; the test is core and helper.
  */
@@ -15,6 +16,7 @@
 #include "log_private.h"
 #include "log_rig.h"
 #include "sim_disk.h"
+#include "store_private.h"
 
 #define LOGS	      12u
 #define KIB	      1024u
@@ -187,30 +189,37 @@ all_have_two(struct many *m)
 }
 
 /* The first segment of each is full and durable before the helper hears of any. */
+static void
+many_open_full(struct many *m, uint32_t group_min)
+{
+	uint32_t tries;
+
+	many_open(m, group_min);
+	for (tries = 0; !all_have_two(m) && tries < POLLS_MAX; tries++) {
+		for (uint32_t i = 0; i < LOGS; i++)
+			if (m->logs[i]->plan_tail < 2)
+				rig_append_to(m->logs[i], 0, PAYLOAD_BYTES);
+		turn(m);
+	}
+	CU_ASSERT_TRUE_FATAL(all_have_two(m));
+	for (uint32_t i = 0; i < LOGS; i++)
+		for (tries = 0; hfb_log_segment_base(m->logs[i]) == 0; tries++) {
+			CU_ASSERT_TRUE_FATAL(tries < POLLS_MAX);
+			rig_append_to(m->logs[i], 0, PAYLOAD_BYTES);
+			hfb_writer_poll(m->writer, hfb_clock_now_ns());
+		}
+	for (tries = 0; !all_ask(m, HFB_ASK_SEAL) && tries < POLLS_MAX; tries++)
+		hfb_writer_poll(m->writer, hfb_clock_now_ns());
+	CU_ASSERT_TRUE_FATAL(all_ask(m, HFB_ASK_SEAL));
+}
+
 static uint64_t
 syncs_of_seals(uint32_t group_min)
 {
 	struct many m;
 	uint64_t syncs;
-	uint32_t tries;
 
-	many_open(&m, group_min);
-	for (tries = 0; !all_have_two(&m) && tries < POLLS_MAX; tries++) {
-		for (uint32_t i = 0; i < LOGS; i++)
-			if (m.logs[i]->plan_tail < 2)
-				rig_append_to(m.logs[i], 0, PAYLOAD_BYTES);
-		turn(&m);
-	}
-	CU_ASSERT_TRUE_FATAL(all_have_two(&m));
-	for (uint32_t i = 0; i < LOGS; i++)
-		for (tries = 0; hfb_log_segment_base(m.logs[i]) == 0; tries++) {
-			CU_ASSERT_TRUE_FATAL(tries < POLLS_MAX);
-			rig_append_to(m.logs[i], 0, PAYLOAD_BYTES);
-			hfb_writer_poll(m.writer, hfb_clock_now_ns());
-		}
-	for (tries = 0; !all_ask(&m, HFB_ASK_SEAL) && tries < POLLS_MAX; tries++)
-		hfb_writer_poll(m.writer, hfb_clock_now_ns());
-	CU_ASSERT_TRUE_FATAL(all_ask(&m, HFB_ASK_SEAL));
+	many_open_full(&m, group_min);
 	syncs = syncs_now(&m);
 	hfb_store_help(m.store);
 	syncs = syncs_now(&m) - syncs;
@@ -232,6 +241,51 @@ test_indexes_are_synced_together(void)
 	CU_ASSERT_TRUE(together <= LOGS / 2);
 }
 
+/* When the newest file of @log was made. */
+static uint64_t
+newest_ns(struct many *m, const struct hfb_log *log)
+{
+	const struct hfb_table *table = log->table.current;
+	struct hfb_segment_header header;
+	char path[HFB_PATH_MAX];
+	uint64_t size;
+	uint8_t *bytes;
+
+	CU_ASSERT_EQUAL_FATAL(hfb_segment_path(path, sizeof(path), log->folder,
+					       table->segments[table->count - 1]->base_position,
+					       ".seg"),
+			      0);
+	bytes = sim_disk_read(m->disk, path, &size);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(bytes);
+	memcpy(&header, bytes, sizeof(header));
+	free(bytes);
+	return header.created_ns;
+}
+
+static void
+test_seals_do_not_wait_for_all_segments(void)
+{
+	uint64_t newest = 0, sealed = 0;
+	struct many m;
+
+	many_open_full(&m, LOGS / 2);
+	for (uint32_t i = 0; i < LOGS; i++)
+		for (uint32_t plans = 0; plans < 3; plans++)
+			CU_ASSERT_TRUE_FATAL(hfb_log_plan_next(m.logs[i], 0));
+	m.store->turn_zeros = 1;
+	hfb_store_help(m.store);
+	for (uint32_t i = 0; i < LOGS; i++) {
+		CU_ASSERT_EQUAL(m.logs[i]->plan_made, m.logs[i]->plan_tail);
+		if (newest_ns(&m, m.logs[i]) > newest)
+			newest = newest_ns(&m, m.logs[i]);
+		if (m.logs[i]->table.current->segments[0]->used_ns > sealed)
+			sealed = m.logs[i]->table.current->segments[0]->used_ns;
+	}
+	CU_ASSERT_TRUE(sealed > 0);
+	CU_ASSERT_TRUE(sealed < newest);
+	many_close(&m);
+}
+
 static void
 test_segments_are_small_beside_what_is_kept(void)
 {
@@ -241,6 +295,63 @@ test_segments_are_small_beside_what_is_kept(void)
 	CU_ASSERT_EQUAL(longest, RETENTION / 2);
 }
 
+static uint32_t
+made_of(const struct many *m)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < LOGS; i++)
+		n += m->logs[i]->plan_made;
+	return n;
+}
+
+static void
+segments_are_made_by_need(uint32_t group_min)
+{
+	const uint32_t urgent = 7;
+	struct many m;
+	uint32_t made;
+
+	many_open(&m, group_min);
+	for (uint32_t i = 0; i < LOGS; i++)
+		while (!rig_append_to(m.logs[i], 0, PAYLOAD_BYTES))
+			turn(&m);
+	turn(&m);
+	made = made_of(&m);
+	for (uint32_t i = 0; i < LOGS; i++) {
+		for (uint32_t plans = 0; plans < 3; plans++)
+			CU_ASSERT_TRUE_FATAL(hfb_log_plan_next(m.logs[i], 0));
+		hfb_prepare_want(m.logs[i]);
+	}
+	/* one of them is further than the others, and each turn is over with a file */
+	CU_ASSERT_TRUE(rig_append_to(m.logs[urgent], 1, PAYLOAD_BYTES));
+	hfb_writer_publish(m.writer);
+	m.store->turn_zeros = 1;
+	CU_ASSERT_EQUAL(hfb_prepare_serve(m.store, 1), 1);
+	CU_ASSERT_EQUAL(made_of(&m), made + 1);
+	CU_ASSERT_EQUAL(m.logs[urgent]->plan_made, m.logs[0]->plan_made + 1);
+	for (uint32_t i = 1; i < LOGS; i++)
+		CU_ASSERT_EQUAL(hfb_prepare_serve(m.store, 1), 1);
+	for (uint32_t i = 1; i < LOGS; i++)
+		CU_ASSERT_EQUAL(m.logs[i]->plan_made, m.logs[0]->plan_made);
+	/* the rest, in one go */
+	m.store->turn_zeros = UINT64_MAX;
+	CU_ASSERT_EQUAL(hfb_prepare_serve(m.store, 1), LOGS);
+	while (hfb_prepare_serve(m.store, 1) > 0)
+		;
+	for (uint32_t i = 0; i < LOGS; i++)
+		CU_ASSERT_EQUAL(m.logs[i]->plan_made, m.logs[i]->plan_tail);
+	CU_ASSERT_EQUAL(m.store->wanting_count, 0);
+	many_close(&m);
+}
+
+static void
+test_who_needs_a_segment_soonest_gets_it_first(void)
+{
+	segments_are_made_by_need(UINT32_MAX);
+	segments_are_made_by_need(LOGS / 2);
+}
+
 int
 main(void)
 {
@@ -248,6 +359,9 @@ main(void)
 		{ "what many logs want is synced together",
 		  test_what_many_want_is_synced_together },
 		{ "indexes are synced together", test_indexes_are_synced_together },
+		{ "who needs a segment soonest gets it first",
+		  test_who_needs_a_segment_soonest_gets_it_first },
+		{ "seals do not wait for all segments", test_seals_do_not_wait_for_all_segments },
 		{ "segments are small beside what is kept",
 		  test_segments_are_small_beside_what_is_kept },
 		CU_TEST_INFO_NULL,
