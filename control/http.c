@@ -328,10 +328,12 @@ send_ready(struct exchange *x)
 void
 hfb_http_answer(struct hfb_http *http, struct hfb_server_client client, json_t *answer)
 {
-	struct call *call = &http->calls[client.slot];
-	struct exchange *x = call->exchange;
+	struct exchange *x;
+	struct call *call;
 
 	hfb_assert(client.slot < HFB_HTTP_CALLS_MAX);
+	call = &http->calls[client.slot];
+	x = call->exchange;
 	if (!call->open || call->turn != client.turn) {
 		json_decref(answer);
 		return;
