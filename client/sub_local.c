@@ -154,6 +154,7 @@ local_fill(struct hfb_sub *sub, uint64_t need, struct hfb_err *err)
 		}
 		if (l->live && hfb_local_lapped(sub)) {
 			l->in_ring = l->live = l->reached_end = false;
+			l->former_ring_bytes = 0;
 			return hfb_sub_mark(sub, HFB_ITEM_LAPPED, sub->position, sub->offset, 0,
 					    NULL);
 		}

@@ -21,9 +21,10 @@ struct hfb_local_source {
 	uint8_t *ring; /* mapped twice in a row */
 	uint64_t ring_bytes;
 	uint32_t ring_generation;
-	bool in_ring;	  /* the last bytes came from there */
-	bool live;	  /* it was at the end, or in the ring: may be lapped */
-	bool reached_end; /* what comes now is new */
+	bool in_ring;		    /* the last bytes came from there */
+	bool live;		    /* it was at the end, or in the ring: may be lapped */
+	uint64_t former_ring_bytes; /* of the ring before, until we are in this one; 0 = none */
+	bool reached_end;	    /* what comes now is new */
 	uint64_t ring_asked_ns;
 	uint64_t not_ring_below; /* distrusted: the files are asked below */
 	/* file */

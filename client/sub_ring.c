@@ -30,7 +30,7 @@ ring_map(struct hfb_sub *sub)
 	size_t size = sizeof(answer), room;
 	uint32_t n = 0;
 	struct hfb_err err;
-	bool replaces = l->ring != NULL;
+	uint64_t former_ring_bytes = l->ring != NULL ? l->ring_bytes : 0;
 	uint8_t *area, *at;
 	int fd;
 
@@ -64,9 +64,7 @@ ring_map(struct hfb_sub *sub)
 			l->ring = at;
 			l->ring_bytes = answer.ring_bytes;
 			l->ring_generation = answer.generation;
-			/* the new one lacks what its files have: who is not in it was not slow */
-			if (replaces)
-				l->live = false;
+			l->former_ring_bytes = former_ring_bytes;
 		}
 	}
 	close(fd);
@@ -109,12 +107,16 @@ hfb_local_ring_copy(struct hfb_sub *sub, uint64_t position, uint8_t *to, uint64_
 	intent = __atomic_load_n(&p->intent.position, __ATOMIC_RELAXED);
 	if (intent - position > l->ring_bytes)
 		return 0;
-	return __atomic_load_n(&p->ring_generation, __ATOMIC_ACQUIRE) == l->ring_generation;
+	if (__atomic_load_n(&p->ring_generation, __ATOMIC_ACQUIRE) != l->ring_generation)
+		return 0;
+	l->former_ring_bytes = 0;
+	return 1;
 }
 
 /*
  * Has the writer overwritten what comes next in the ring we map? Not when the ring is being
- * replaced: the intent is then that of the new one.
+ * replaced: the intent is then that of the new one. Nor is what the new one never had, since
+ * the files had it, if it was in the one before.
  */
 bool
 hfb_local_lapped(const struct hfb_sub *sub)
@@ -123,7 +125,9 @@ hfb_local_lapped(const struct hfb_sub *sub)
 	const struct hfb_positions *p = hfb_local_positions(sub);
 
 	/* intent first: pairs with the owner's release between the ring's size and the intent */
-	return l->ring != NULL && hfb_local_published(&p->intent) - sub->position > l->ring_bytes &&
-	       __atomic_load_n(&p->ring_bytes, __ATOMIC_RELAXED) == l->ring_bytes &&
-	       __atomic_load_n(&p->ring_generation, __ATOMIC_RELAXED) == l->ring_generation;
+	if (l->ring == NULL || hfb_local_published(&p->intent) - sub->position <= l->ring_bytes ||
+	    __atomic_load_n(&p->ring_bytes, __ATOMIC_RELAXED) != l->ring_bytes ||
+	    __atomic_load_n(&p->ring_generation, __ATOMIC_RELAXED) != l->ring_generation)
+		return false;
+	return hfb_local_published(&p->committed) - sub->position > l->former_ring_bytes;
 }

@@ -239,6 +239,32 @@ test_a_larger_ring_laps_nobody(void)
 	rig_stop(rig);
 }
 
+/* A reader that stood still meanwhile fell behind the ring it was in. */
+static void
+test_a_larger_ring_hides_no_lap(void)
+{
+	struct rig *rig = rig_start(NULL);
+	struct hfb_bus *bus = rig_bus_open(rig);
+	struct hfb_sub *sub = rig_sub_open(bus, HFB_SUB_EARLIEST, 0, false);
+	const struct hfb_item *item;
+
+	CU_ASSERT_PTR_NULL(rig_next(sub, 0));
+	rig_append(rig, 100);
+	rig_expect_events(sub, 0, 100);
+	for (uint32_t i = 0; i < 150; i++)
+		rig_append(rig, 100);
+	CU_ASSERT_TRUE_FATAL(rig->position > RIG_RING_BYTES + 65536);
+	rig_ring_grow_begin(rig);
+	rig_ring_grow_end(rig);
+	item = rig_next(sub, 1000);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(item);
+	CU_ASSERT_EQUAL(item->kind, HFB_ITEM_LAPPED);
+	rig_expect_events(sub, 100, 15100);
+	hfb_sub_close(sub);
+	hfb_bus_close(bus);
+	rig_stop(rig);
+}
+
 /* An offset that is not there yet is waited for. */
 static void
 test_an_offset_beyond_the_end_is_waited_for(void)
@@ -453,6 +479,7 @@ main(void)
 		{ "places to begin", test_places },
 		{ "a fast writer laps the reader, which loses nothing", test_a_fast_writer_laps },
 		{ "a larger ring laps nobody", test_a_larger_ring_laps_nobody },
+		{ "a larger ring hides no lap", test_a_larger_ring_hides_no_lap },
 		{ "an offset beyond the end is waited for",
 		  test_an_offset_beyond_the_end_is_waited_for },
 		{ "after a restart reading goes on", test_restart_goes_on },
