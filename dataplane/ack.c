@@ -467,9 +467,12 @@ hfb_ack_loose(struct hfb_core *core, struct hfb_session *session, const struct h
 		    other->ack.partition == ack->partition)
 			return;
 	}
-	/* not the bindings': what they say waits until the turn's appends are published */
-	if (s->loose_count == HFB_LOOSE_ACKS_MAX)
+	/* Not the bindings': a frame each would be many. Base offsets are of what this turn
+	 * appended: nobody is told of it before it is published. */
+	if (s->loose_count == HFB_LOOSE_ACKS_MAX) {
+		hfb_writer_publish(core->writer);
 		loose_flush(core);
+	}
 	if (s->loose_count == HFB_LOOSE_ACKS_MAX) {
 		/*
 		 * What is left could not be sent; the oldest is lost like a frame on the

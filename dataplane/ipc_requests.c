@@ -293,10 +293,13 @@ on_segment_get(struct request *request)
 static struct hfb_place
 place_of_mark(const struct hfb_positions *positions, const struct hfb_mark *mark)
 {
+	/* the offset after the position: then it is this one's or a later one's, see shm.h */
+	uint64_t position = __atomic_load_n(&mark->position, __ATOMIC_ACQUIRE);
+
 	return (struct hfb_place){
 		.leader_epoch = __atomic_load_n(&positions->leader_epoch, __ATOMIC_RELAXED),
 		.offset = __atomic_load_n(&mark->offset, __ATOMIC_RELAXED),
-		.position = __atomic_load_n(&mark->position, __ATOMIC_ACQUIRE),
+		.position = position,
 	};
 }
 

@@ -111,6 +111,17 @@ hfb_log_position(const struct hfb_log *log, enum hfb_stage stage)
 	return stage == HFB_STAGE_RECEIVED ? log->received : log->durable;
 }
 
+uint32_t
+hfb_writer_publish(struct hfb_writer *writer)
+{
+	struct rig *rig = rig_current();
+
+	(void)writer;
+	for (uint32_t i = 0; i < RIG_PARTITIONS; i++)
+		rig->log[i].received = rig->log[i].appended;
+	return 0;
+}
+
 uint64_t
 hfb_log_committed(const struct hfb_log *log)
 {
@@ -352,10 +363,7 @@ dirty(struct rig *rig, uint32_t i)
 void
 rig_turn(struct rig *rig)
 {
-	for (uint32_t i = 0; i < RIG_PARTITIONS; i++) {
-		if (rig->log[i].received != rig->log[i].appended)
-			rig->log[i].received = rig->log[i].appended;
-	}
+	hfb_writer_publish(rig->core.writer);
 	hfb_session_poll(&rig->core);
 	hfb_ack_times_record(&rig->core, hfb_clock_tsc());
 	rig->core.turn++;

@@ -381,6 +381,30 @@ test_offsets_are_returned_when_asked_for(void)
 	CU_ASSERT_EQUAL(rig_sent_count(&rig, HFB_FRAME_ACK), 1);
 }
 
+/* More answers than a turn keeps: those that go early are of what everybody sees by then. */
+static void
+test_offsets_are_not_told_before_all_see_them(void)
+{
+	struct rig_batch batch = { .producer_id = 7, .count = 1, .flags = HFB_PRODUCE_WANT_OFFSET };
+	uint64_t each = 0, acks = 0;
+
+	for (; batch.base_sequence < 3 * HFB_LOOSE_ACKS_MAX; batch.base_sequence++) {
+		const struct hfb_wire_ack *ack;
+
+		rig_produce(&rig, session, &batch);
+		if (each == 0)
+			each = rig.log[0].appended;
+		for (; (ack = rig_ack(&rig, (uint32_t)acks)) != NULL; acks++) {
+			CU_ASSERT_EQUAL(ack->base_offset, acks);
+			CU_ASSERT_TRUE(ack->sequence[HFB_STAGE_RECEIVED] * each <=
+				       rig.log[0].received);
+		}
+	}
+	CU_ASSERT_TRUE(acks >= HFB_LOOSE_ACKS_MAX);
+	rig_turn(&rig);
+	CU_ASSERT_PTR_NOT_NULL(rig_ack(&rig, 3 * HFB_LOOSE_ACKS_MAX - 1));
+}
+
 static void
 test_the_ports_stamp_goes_into_the_extension(void)
 {
@@ -454,6 +478,8 @@ main(void)
 		{ "another core's partition is handed over",
 		  test_another_cores_partition_is_handed_over },
 		{ "offsets are returned when asked for", test_offsets_are_returned_when_asked_for },
+		{ "offsets are not told before all see them",
+		  test_offsets_are_not_told_before_all_see_them },
 		{ "the port's stamp goes into the extension",
 		  test_the_ports_stamp_goes_into_the_extension },
 		{ "the bus's own topics are not written from a network",
