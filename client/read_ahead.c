@@ -191,7 +191,8 @@ hfb_ahead_look(struct hfb_ahead *a, uint64_t position, uint64_t limit, const uin
 
 	if (hfb_ahead_reach(a, position, limit) == 0)
 		return -ENODATA;
-	if (head > a->asked) {
+	/* a jump: what is in flight would come to where others are asked for by then */
+	if (head > a->done) {
 		hfb_ahead_stop(a);
 		return -ENODATA;
 	}
