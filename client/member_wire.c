@@ -11,9 +11,11 @@
 
 #include "connection.h"
 #include "member_private.h"
+#include "sub_private.h"
+#include "uuid.h"
 
 #define REQUEST_BYTES 49152u
-#define TAIL_BYTES    80u /* one more entry and the closing brackets */
+#define TAIL_BYTES    128u /* a uuid, one more entry and the closing brackets */
 #define BEAT_MS_MIN   20u
 #define BEAT_MS_MAX   150u
 #define RETRY_MS      50u
@@ -124,6 +126,7 @@ beat_text(const struct hfb_group_member *m, struct text *t)
 static bool
 commit_text(struct hfb_group_member *m, struct text *t)
 {
+	char uuid[HFB_UUID_TEXT_BYTES];
 	uint32_t topic = UINT32_MAX;
 
 	add(t,
@@ -135,10 +138,16 @@ commit_text(struct hfb_group_member *m, struct text *t)
 
 		if (p->wanted == NOTHING)
 			continue;
-		if (p->topic != topic)
+		if (p->topic != topic) {
 			add(t, "%s\"%s\":[", topic != UINT32_MAX ? "]," : "", m->topics[p->topic]);
-		else
+			if (p->sub != NULL) {
+				/* of the log that was read, not of one made under its name since */
+				hfb_uuid_format(&p->sub->uuid, uuid);
+				add(t, "\"%s\",", uuid);
+			}
+		} else {
 			add(t, ",");
+		}
 		topic = p->topic;
 		add(t, "[%u,%" PRIu64 ",%u]", p->partition, p->wanted, p->mark_epoch);
 		p->asked = p->wanted;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "topic_record.h"
+#include "uuid.h"
 
 #define SESSION_MS_DEFAULT   10000
 #define REBALANCE_MS_DEFAULT 60000
@@ -221,8 +222,17 @@ runs_get(const json_t *json, const char *key, struct hfb_group_request *q, struc
 }
 
 static int
-commit_get(const char *topic, const json_t *commit, struct hfb_group_request *q,
-	   struct hfb_err *err)
+uuid_get(const json_t *text, struct hfb_uuid *ret, struct hfb_err *err)
+{
+	if (hfb_uuid_parse(json_string_value(text), ret) < 0)
+		return hfb_err_set(err, -EINVAL, "\"%.40s\" is not the uuid of a topic",
+				   json_string_value(text));
+	return 0;
+}
+
+static int
+commit_get(const char *topic, const struct hfb_uuid *uuid, const json_t *commit,
+	   struct hfb_group_request *q, struct hfb_err *err)
 {
 	const json_t *partition = json_array_get(commit, 0), *offset = json_array_get(commit, 1);
 	const json_t *epoch = json_array_get(commit, 2);
@@ -241,6 +251,7 @@ commit_get(const char *topic, const json_t *commit, struct hfb_group_request *q,
 		topic,
 		{ (uint32_t)json_integer_value(partition), (uint32_t)json_integer_value(epoch),
 		  (uint64_t)json_integer_value(offset) },
+		*uuid,
 	};
 	return 0;
 }
@@ -263,13 +274,17 @@ commits_get(const json_t *json, struct hfb_group_request *q, struct hfb_err *err
 		return hfb_err_set(err, -ENOMEM, "out of memory");
 	json_object_foreach(offsets, topic, list)
 	{
+		struct hfb_uuid uuid = { 0 };
+
 		r = hfb_topic_record_name_check(topic, err);
 		if (r == 0 && !json_is_array(list))
 			r = hfb_err_set(err, -EINVAL, "offsets of a topic must be a list");
 		json_array_foreach(list, i, commit)
 		{
-			if (r == 0)
-				r = commit_get(topic, commit, q, err);
+			if (r == 0 && i == 0 && json_is_string(commit))
+				r = uuid_get(commit, &uuid, err);
+			else if (r == 0)
+				r = commit_get(topic, &uuid, commit, q, err);
 		}
 		if (r < 0)
 			break;

@@ -13,7 +13,8 @@
  *	    one than the member's), "revoke"
  *	{"op":"group.leave","group":"g","member":".."}
  *	{"op":"group.commit","group":"g","member":"..","generation":3,
- *	 "offsets":{"orders":[[0,1700],[1,900]]}}	[partition, offset, leader epoch?]
+ *	 "offsets":{"orders":[[0,1700],[1,900]]}}	[partition, offset, leader epoch?]; before
+ *	    them may stand the uuid of the topic that was read: ["4fbb..",[0,1700]]
  *	{"op":"group.fetch","group":"g","partitions":{"orders":[[0,4]]}}
  *	    answer: "offsets" as above
  * People:
@@ -72,6 +73,7 @@ struct hfb_run {
 struct hfb_topic_commit {
 	const char *topic;
 	struct hfb_commit commit;
+	struct hfb_uuid uuid; /* of what was read there; null = not said */
 };
 
 struct hfb_group_request {

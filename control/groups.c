@@ -109,6 +109,15 @@ hfb_groups_topic_former(const struct hfb_groups *g, const char *topic, const str
 	       (hfb_topic_record_deleted(&e->ours) || !hfb_uuid_equal(&e->ours.uuid, uuid));
 }
 
+bool
+hfb_groups_topic_read(const struct hfb_groups *g, const char *topic, const struct hfb_uuid *uuid)
+{
+	const struct hfb_reconcile_entry *e = hfb_reconcile_find(g->env.reconcile, topic);
+
+	return hfb_uuid_is_null(uuid) || !hfb_groups_topic_former(g, topic, uuid) ||
+	       (e->refused != 0 && e->has_theirs && hfb_uuid_equal(&e->theirs.uuid, uuid));
+}
+
 static uint32_t
 partitions_of(void *arg, const char *topic)
 {

@@ -68,6 +68,11 @@ bool hfb_groups_topic(const struct hfb_groups *g, const char *topic, uint32_t *r
 bool hfb_groups_topic_former(const struct hfb_groups *g, const char *topic,
 			     const struct hfb_uuid *uuid);
 
+/* Is that what those who read the topic have now? Also where @uuid is not said (null), and where
+ * hfbusd keeps another one than ours. */
+bool hfb_groups_topic_read(const struct hfb_groups *g, const char *topic,
+			   const struct hfb_uuid *uuid);
+
 /* Found or made; NULL: no memory, or too many. */
 struct hfb_group_entry *hfb_groups_get(struct hfb_groups *g, const char *name);
 void hfb_groups_remove(struct hfb_groups *g, const char *name);

@@ -196,11 +196,15 @@ commits_check(struct hfb_groups *g, struct hfb_group_entry *e, const struct hfb_
 
 		r = hfb_group_commit_check(e->machine, q->member, q->generation, c->topic,
 					   c->commit.partition, now, err);
-		if (r == 0 && (i == 0 || c->topic != c[-1].topic) &&
-		    !hfb_groups_topic(g, c->topic, NULL, NULL))
-			/* as what it does not hold: it hears so and commits the rest; by ENOENT
-			 * a member learns that it is none */
+		if (r != 0 || (i > 0 && c->topic == c[-1].topic))
+			continue;
+		/* as what it does not hold: it hears so and commits the rest; by ENOENT
+		 * a member learns that it is none */
+		if (!hfb_groups_topic(g, c->topic, NULL, NULL))
 			r = hfb_err_set(err, -EPERM, "topic %s does not exist", c->topic);
+		else if (!hfb_groups_topic_read(g, c->topic, &c->uuid))
+			r = hfb_err_set(err, -EPERM, "topic %s was deleted and made again",
+					c->topic);
 	}
 	return r;
 }
@@ -267,6 +271,9 @@ hfb_groups_set(struct hfb_groups *g, const char *group, const struct hfb_topic_c
 
 		if (!hfb_groups_topic(g, commits[i].topic, &partitions, NULL))
 			r = hfb_err_set(&err, -ENOENT, "topic %s does not exist", commits[i].topic);
+		else if (!hfb_groups_topic_read(g, commits[i].topic, &commits[i].uuid))
+			r = hfb_err_set(&err, -ESTALE, "topic %s was deleted and made again",
+					commits[i].topic);
 		else if (commits[i].commit.partition >= partitions)
 			r = hfb_err_set(&err, -ERANGE, "topic %s has no partition %u",
 					commits[i].topic, commits[i].commit.partition);

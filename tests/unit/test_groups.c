@@ -14,6 +14,7 @@
 #include "groups.h"
 #include "hfb_test_main.h"
 #include "topic_record.h"
+#include "uuid.h"
 
 static const struct hfb_uuid first = { { 1 } }, second = { { 2 } };
 
@@ -27,6 +28,8 @@ static struct {
 	uint64_t revision;
 	uint32_t answers; /* that say ok */
 	uint64_t fetched; /* partition 0; all ones = none */
+	char member[HFB_GROUP_ID_MAX + 1];
+	uint32_t generation;
 } rig;
 
 int __wrap_hfb_offset_log_create(uv_loop_t *loop, const char *data_dir,
@@ -146,6 +149,12 @@ answered(void *arg, json_t *answer)
 	const json_t *t = json_object_get(json_object_get(answer, "offsets"), "t");
 
 	(void)arg;
+	if (json_object_get(answer, "member") != NULL)
+		snprintf(rig.member, sizeof(rig.member), "%s",
+			 json_string_value(json_object_get(answer, "member")));
+	if (json_object_get(answer, "generation") != NULL)
+		rig.generation =
+			(uint32_t)json_integer_value(json_object_get(answer, "generation"));
 	rig.answers += json_is_true(json_object_get(answer, "ok"));
 	rig.fetched =
 		json_array_size(t) == 1
@@ -163,6 +172,20 @@ ask(const char *text)
 	hfb_groups_request(rig.groups, json, answered, NULL);
 	json_decref(json);
 	uv_run(&rig.loop, UV_RUN_NOWAIT);
+}
+
+/* What member @rig.member has read of a topic with this uuid. */
+static void
+member_commits(const struct hfb_uuid *uuid, unsigned int offset)
+{
+	char text[400], of[HFB_UUID_TEXT_BYTES];
+
+	hfb_uuid_format(uuid, of);
+	snprintf(text, sizeof(text),
+		 "{\"op\":\"group.commit\",\"group\":\"g\",\"member\":\"%s\",\"generation\":%u,"
+		 "\"offsets\":{\"t\":[\"%s\",[0,%u]]}}",
+		 rig.member, rig.generation, of, offset);
+	ask(text);
 }
 
 static void
@@ -272,6 +295,42 @@ test_a_fetch_looks_whose_offsets_they_are(void)
 	end();
 }
 
+/* A member that has not heard yet that its topic is another one now. */
+static void
+test_a_member_commits_to_what_it_has_read(void)
+{
+	char text[400];
+	uint32_t answers;
+
+	begin();
+	ask("{\"op\":\"group.join\",\"group\":\"g\",\"topics\":[\"t\"]}");
+	for (int i = 0; i < 100 && rig.generation == 0; i++) {
+		snprintf(text, sizeof(text),
+			 "{\"op\":\"group.heartbeat\",\"group\":\"g\",\"member\":\"%s\","
+			 "\"generation\":0}",
+			 rig.member);
+		ask(text);
+		if (rig.batch != NULL)
+			durable();
+	}
+	CU_ASSERT_TRUE_FATAL(rig.generation != 0);
+	answers = rig.answers;
+	member_commits(&first, 100);
+	durable();
+	CU_ASSERT_EQUAL(rig.answers, answers + 1);
+	CU_ASSERT_EQUAL(fetch(), 100);
+	topic_is(&second, false);
+	answers = rig.answers;
+	member_commits(&first, 120);
+	CU_ASSERT_PTR_NULL(rig.batch);
+	CU_ASSERT_EQUAL(rig.answers, answers);
+	member_commits(&second, 5);
+	durable();
+	CU_ASSERT_EQUAL(rig.answers, answers + 1);
+	CU_ASSERT_EQUAL(fetch(), 5);
+	end();
+}
+
 int
 main(void)
 {
@@ -282,6 +341,8 @@ main(void)
 		{ "the new topic's commit is not forgotten",
 		  test_the_new_topics_commit_is_not_forgotten },
 		{ "a deleted topic's commit is nothing", test_a_deleted_topics_commit_is_nothing },
+		{ "a member commits to what it has read",
+		  test_a_member_commits_to_what_it_has_read },
 		{ "a fetch looks whose offsets they are",
 		  test_a_fetch_looks_whose_offsets_they_are },
 		CU_TEST_INFO_NULL,
