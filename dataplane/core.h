@@ -6,7 +6,7 @@
  *   decode.c   Ethernet, VLAN, ARP, IPv4, ICMP echo, UDP -> struct hfb_packet
  *   feed*.c    a packet for a feed's (group, port)	-> arbitration -> append
  *   session.c  a packet for this core's UDP port	-> frame -> produce / subscribe
- *   run.c	the next ones of the same producer	-> append
+ *   run.c	the next ones of the same session	-> append
  *   local.c    frames from local clients' channels	-> the same
  *   handover.c packets for a partition of another core -> its ring
  *   (storage)  hfb_writer_publish(): all that was appended is received

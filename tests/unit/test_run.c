@@ -142,8 +142,9 @@ burst_make(uint32_t count, uint16_t flags)
 struct seen {
 	uint64_t stats[HFB_STATS_COUNT];
 	uint64_t offset, sequence;
-	uint32_t bytes, frames, acks;
+	uint32_t bytes, bytes_other, frames, acks;
 	struct {
+		uint32_t partition;
 		uint16_t code;
 		uint64_t received, durable;
 	} ack[ACKS];
@@ -175,6 +176,7 @@ burst_see(bool together, struct seen *seen)
 	struct rte_mbuf *mbufs[BURST];
 	uint64_t before[HFB_STATS_COUNT], sequence = sequence_next();
 	uint64_t from = rig.log[0].appended, offset = rig.log[0].next_offset;
+	uint64_t other = rig.log[1].appended, sequence_other = rig.log[1].producers[0].next;
 
 	memset(seen, 0, sizeof(*seen));
 	rig.core.now_ns += 1000000;
@@ -189,7 +191,9 @@ burst_see(bool together, struct seen *seen)
 		hfb_decode_burst(&rig.core, &queue, mbufs + i, 1);
 	rig_turn(&rig);
 	rig_durable(&rig, 0);
+	rig_durable(&rig, 1);
 	rig_turn(&rig);
+	seen->bytes_other = (uint32_t)(rig.log[1].appended - other);
 	for (uint32_t i = 0; i < HFB_STATS_COUNT; i++)
 		seen->stats[i] = rig.stats[i] - before[i];
 	seen->offset = rig.log[0].next_offset - offset;
@@ -197,13 +201,16 @@ burst_see(bool together, struct seen *seen)
 	seen->frames = rig.frames_count;
 	log_see(seen, from, rig.log[0].appended);
 	for (const struct hfb_wire_ack *ack; (ack = rig_ack(&rig, seen->acks)) != NULL;) {
+		uint64_t base = ack->partition == 10 ? sequence : sequence_other;
+
 		CU_ASSERT_FATAL(seen->acks < ACKS);
+		seen->ack[seen->acks].partition = ack->partition;
 		seen->ack[seen->acks].code = ack->code;
-		seen->ack[seen->acks].received = ack->sequence[HFB_STAGE_RECEIVED] - sequence;
-		seen->ack[seen->acks].durable = ack->sequence[HFB_STAGE_DURABLE] - sequence;
-		/* before anything was asked of the log */
-		if (ack->sequence[HFB_STAGE_RECEIVED] == 0)
-			seen->ack[seen->acks].received = seen->ack[seen->acks].durable = 0;
+		/* 0: before anything was asked of the log */
+		if (ack->sequence[HFB_STAGE_RECEIVED] != 0) {
+			seen->ack[seen->acks].received = ack->sequence[HFB_STAGE_RECEIVED] - base;
+			seen->ack[seen->acks].durable = ack->sequence[HFB_STAGE_DURABLE] - base;
+		}
 		seen->acks++;
 	}
 }
@@ -279,7 +286,7 @@ test_a_burst_of_one_producer_is_appended_and_acked_once(void)
 
 /* The long way took the first one: how far the run goes. */
 static uint32_t
-run_length(uint16_t flags)
+run_length(void)
 {
 	struct rte_mbuf *rest[] = { &packets[1].mbuf, &packets[2].mbuf };
 
@@ -292,23 +299,23 @@ static void
 test_a_run_ends_where_something_differs(void)
 {
 	burst_make(1, HFB_STAGE_RECEIVED);
-	CU_ASSERT_EQUAL(run_length(HFB_STAGE_RECEIVED), 2);
+	CU_ASSERT_EQUAL(run_length(), 2);
 	burst_make(16, HFB_STAGE_DURABLE);
-	CU_ASSERT_EQUAL(run_length(HFB_STAGE_DURABLE), 2);
+	CU_ASSERT_EQUAL(run_length(), 2);
 	burst_make(1, HFB_STAGE_RECEIVED);
 	packets[2].bytes[RECORDS_AT + 20] ^= 1;
-	CU_ASSERT_EQUAL(run_length(HFB_STAGE_RECEIVED), 1);
+	CU_ASSERT_EQUAL(run_length(), 1);
 	burst_make(1, HFB_STAGE_RECEIVED);
 	packets[1].mbuf.ol_flags = RTE_MBUF_F_RX_VLAN_STRIPPED;
-	CU_ASSERT_EQUAL(run_length(HFB_STAGE_RECEIVED), 0);
+	CU_ASSERT_EQUAL(run_length(), 0);
 	burst_make(1, HFB_PRODUCE_WANT_OFFSET);
-	CU_ASSERT_EQUAL(run_length(HFB_PRODUCE_WANT_OFFSET), 0);
+	CU_ASSERT_EQUAL(run_length(), 0);
 	burst_make(1, HFB_STAGE_RECEIVED);
 	rig.log[0].refusal = HFB_LOG_RING_FULL;
-	CU_ASSERT_EQUAL(run_length(HFB_STAGE_RECEIVED), 0);
+	CU_ASSERT_EQUAL(run_length(), 0);
 	rig.log[0].refusal = HFB_LOG_OK;
 	rig.config.ports[0].timestamps = true;
-	CU_ASSERT_EQUAL(run_length(HFB_STAGE_RECEIVED), 0);
+	CU_ASSERT_EQUAL(run_length(), 0);
 }
 
 /* how: byte, mask and what is made right again */
@@ -417,6 +424,53 @@ test_lengths_and_what_the_port_knows_come_to_the_same(void)
 	CU_ASSERT_EQUAL(together.sequence, BURST);
 }
 
+/* To another partition, where its producer has a place in the log's order too. */
+static void
+change_partition(struct packet *p, uint32_t how)
+{
+	struct hfb_frame_produce *head = (struct hfb_frame_produce *)(void *)(p->bytes + HEADERS);
+	uint64_t sequence = rig.log[1].producers[0].next + how;
+
+	head->partition = 11;
+	memcpy(&head->base_sequence, &sequence, sizeof(sequence));
+	checksums_set(p->bytes);
+}
+
+static void
+test_a_run_goes_on_in_another_partition(void)
+{
+	uint64_t sequence;
+
+	for (uint32_t stage = 0; stage <= HFB_STAGE_DURABLE; stage++) {
+		/* the first frame there makes a binding */
+		(void)compared(1, (uint16_t)stage, change_partition, 0);
+		/* the third one of the burst follows the second in sequence: a gap */
+		CU_ASSERT_TRUE(compared(1, (uint16_t)stage, change_partition, 0));
+		CU_ASSERT_EQUAL(together.sequence, 1);
+		CU_ASSERT_EQUAL(together.bytes_other, 64 + 80);
+		CU_ASSERT_TRUE(compared(1, (uint16_t)stage, change_partition, 1));
+		CU_ASSERT_EQUAL(together.bytes_other, 0);
+	}
+	/* there and back again, in one run */
+	sequence = sequence_next();
+	for (uint32_t i = 0; i < BURST; i++)
+		packet_make(&packets[i], sequence + i / 2, 1, HFB_STAGE_DURABLE);
+	change_partition(&packets[1], 0);
+	CU_ASSERT_EQUAL(run_length(), 2);
+	/* a partition of another core, one of the bus's own, one that goes */
+	for (uint32_t i = 0; i < 3; i++) {
+		sequence = sequence_next();
+		for (uint32_t j = 0; j < BURST; j++)
+			packet_make(&packets[j], sequence + j / 2, 1, HFB_STAGE_DURABLE);
+		change_partition(&packets[1], 0);
+		rig.partition[1].core = i == 0;
+		rig.partition[1].internal = i == 1;
+		rig.partition[1].detaching = i == 2;
+		CU_ASSERT_EQUAL(run_length(), 0);
+	}
+	rig.partition[1].detaching = false;
+}
+
 int
 main(void)
 {
@@ -424,6 +478,7 @@ main(void)
 		{ "a burst of one producer is appended and acked once",
 		  test_a_burst_of_one_producer_is_appended_and_acked_once },
 		{ "a run ends where something differs", test_a_run_ends_where_something_differs },
+		{ "a run goes on in another partition", test_a_run_goes_on_in_another_partition },
 		{ "each damaged byte comes to the same", test_each_damaged_byte_comes_to_the_same },
 		{ "lengths and what the port knows come to the same",
 		  test_lengths_and_what_the_port_knows_come_to_the_same },
