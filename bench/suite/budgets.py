@@ -68,16 +68,17 @@ def latency(figures, raw='latency', hfbus='ack', note=None):
             for p, target in figures]
 
 
-def throughput(target, name='rate', unit='events/s'):
-    return [Figure(name, unit, 'higher', target, of('hfbus', 'rate'), of('raw', 'rate'))]
+def throughput(target, name='rate', unit='events/s', note=None):
+    return [Figure(name, unit, 'higher', target, of('hfbus', 'rate'), of('raw', 'rate'),
+                   note=note)]
 
 
 class Case:
     """
     seconds: of measuring in each half of a run. curves: (label, which result, which latency)
     for the report. raw, hfbus: arguments of hfbus-bench, for limit and against a bus.
-    fill: more seconds of warm-up for the bus, in which a topic takes its 2 GiB for the first time:
-    its files are written with zeros ahead of use, so the disk has twice to do until they recycle.
+    fill: more seconds of warm-up for the bus, in which a topic takes what it keeps for the first
+    time: files are written with zeros ahead of use, so the disk has twice to do until they recycle.
     rest: seconds that a run takes beside, for files, buses and links.
     """
 
@@ -317,14 +318,21 @@ def budgets(quick=False):
                      'after the topic\'s first event: segments are recycled'),
         raw=['memif-echo', '--size', '64'], hfbus=['echo', '--ack', 'received'], seconds=60,
         curves=echo))
+    # Both halves of a run are to be in the same state, and the one that a topic comes to: its
+    # files recycle. While they are made it has half of the disk, and what needs eight times as
+    # many of them is there longer. 1 GiB over eight leaves segments as large as those of one.
+    publish = ['publish', '--size', '64', '--batch', '16', '--ack', 'received']
+    recycled = 'of topics whose segments are recycled, from {} s on, with {} of retention'
     cases.append(TwoBuses(
-        9, 'eight partitions on a core beside one', throughput(0.9),
-        hfbus=['publish', '--size', '64', '--batch', '16', '--ack', 'received'], partitions=8))
+        9, 'eight partitions on a core beside one',
+        throughput(0.9, note=recycled.format(21, '1 GiB')),
+        hfbus=[*publish, '--retention', '1GiB'], partitions=8))
     cases[-1].fill = 20
     cases.append(TwoBuses(
-        9, 'a thousand idle topics beside none', throughput(0.9),
-        hfbus=['publish', '--size', '64', '--batch', '16', '--ack', 'received'],
-        topics=20 if quick else 1000))
+        9, 'a thousand idle topics beside none',
+        throughput(0.9, note=recycled.format(9, '512 MiB')),
+        hfbus=[*publish, '--retention', '512MiB'], topics=20 if quick else 1000))
+    cases[-1].fill = 8
     cases.append(Case(
         10, 'idle, adaptive', [
             Figure('CPU', '%', 'lower', 5, of('hfbus', 'cpu'), absolute=True),
