@@ -12,10 +12,9 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import time
 
-from torturelib import Bus, Failed
+from torturelib import Bus, Failed, main
 
 PARTITIONS, MEMBERS = 100, 10
 
@@ -27,7 +26,7 @@ def received_to_durable(bus, seconds):
                 if s["stage"] == "received_durable" and s["core"] == "all")
 
 
-def main():
+def run():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build")
     parser.add_argument("--rate", type=int, default=50000)
@@ -103,7 +102,4 @@ def measure(bus, load, options):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Failed as failure:
-        sys.exit(f"commits: {failure}")
+    main(run)

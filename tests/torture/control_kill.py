@@ -17,10 +17,9 @@ import random
 import signal
 import subprocess
 import threading
-import sys
 import time
 
-from torturelib import Bus, Checker, Failed, read_acks
+from torturelib import Bus, Checker, Failed, main, read_acks, wait_for
 
 TOPIC = "steady"
 
@@ -36,16 +35,6 @@ def children(pid):
         except FileNotFoundError:
             pass
     return found
-
-
-def wait_for(what, condition, seconds=20):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise Failed(f"no {what} within {seconds} s")
 
 
 def expect(condition, what):
@@ -233,25 +222,20 @@ def wait_gone(pids):
         wait_for(f"end of {name}", lambda p=pid: gone(p))
 
 
-def main():
+def run():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
     parser.add_argument("--kills", type=int, default=5)
     options = parser.parse_args()
-    try:
-        with Bus(options.build, "control-kill") as bus:
-            acked = control_dies(bus, options.kills)
-            hfbusd_alone(bus)
-            up_ends_with_hfbusd(bus)
-            nothing_is_left(bus)
-        with Bus(options.build, "control-churn") as bus:
-            changes = metadata_holds(bus, options.kills)
-        print(json.dumps({"kills": 2 * options.kills, "acked": acked, **changes, "errors": 0}))
-    except Failed as why:
-        print(f"control_kill: {why}", file=sys.stderr)
-        return 1
-    return 0
+    with Bus(options.build, "control-kill") as bus:
+        acked = control_dies(bus, options.kills)
+        hfbusd_alone(bus)
+        up_ends_with_hfbusd(bus)
+        nothing_is_left(bus)
+    with Bus(options.build, "control-churn") as bus:
+        changes = metadata_holds(bus, options.kills)
+    print(json.dumps({"kills": 2 * options.kills, "acked": acked, **changes, "errors": 0}))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(run)

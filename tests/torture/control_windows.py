@@ -15,16 +15,14 @@ import json
 import math
 import os
 import random
-import signal
 import statistics
 import subprocess
-import sys
 import threading
 import time
 
 from commits import received_to_durable
-from control_kill import Churn, expect, topics_settled, wait_for
-from torturelib import Bus, Failed
+from control_kill import Churn, expect, topics_settled
+from torturelib import Bus, Failed, main, wait_for
 
 KEYS = 50
 
@@ -200,7 +198,7 @@ def run(bus, options):
         raise Failed("the p99 from received to durable differs by 20 % or more")
 
 
-def main():
+def windows():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build")
@@ -211,13 +209,9 @@ def main():
     parser.add_argument("--pin", action="store_true", help="the poll core on CPU 1, the rest on CPU 0")
     parser.add_argument("--judge", action="store_true")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with Bus(options.build, "control-windows") as bus:
         run(bus, options)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Failed as failure:
-        sys.exit(f"control_windows: {failure}")
+    main(windows)

@@ -20,11 +20,10 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
-from torturelib import Bus, Failed
+from torturelib import Bus, Failed, main
 
 TOPIC, GROUP, PARTITIONS, SESSION_MS = "events", "workers", 12, 1200
 
@@ -323,7 +322,7 @@ class Torture:
             len(s) for s in seen.values())
 
 
-def main():
+def run():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build")
     parser.add_argument("--seconds", type=float, default=20)
@@ -359,7 +358,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Failed as failure:
-        sys.exit(f"groups: {failure}")
+    main(run)

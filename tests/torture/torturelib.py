@@ -19,6 +19,33 @@ class Failed(Exception):
     """The test cannot go on; its sentence says why."""
 
 
+def main(body):
+    """A test's end: what failed is its last line and exit status 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        body()
+    except Failed as failure:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {failure}")
+
+
+def judge(result, nothing, something):
+    """Fails unless the counts named in `nothing` are 0 and those in `something` are not."""
+    bad = [f"{name}: {result[name]}" for name in nothing if result[name]]
+    bad += [f"no {name}" for name in something if not result[name]]
+    if bad:
+        raise Failed(f"found {', '.join(bad)} (seed {result['seed']})")
+
+
+def wait_for(what, condition, seconds=START_SECONDS):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise Failed(f"no {what} within {seconds} s")
+
+
 class Program:
     """A process whose output is read all the time, so that it never waits for us."""
 
@@ -59,6 +86,15 @@ class Program:
         while (line := self.lines.get(timeout=START_SECONDS)) is not None:
             found.append(line)
         return found
+
+    def next_line(self):
+        try:
+            line = self.lines.get(timeout=START_SECONDS)
+        except queue.Empty:
+            raise Failed(f"{self.arguments[0]} prints nothing any more") from None
+        if line is None:
+            raise Failed(f"{self.arguments[0]} ended with {self.process.wait()}")
+        return line
 
     def alive(self):
         return self.process.poll() is None
@@ -156,6 +192,26 @@ class Bus:
         program.number = number
         program.partition = partition
         return program
+
+    def committed_end(self, topic, partition):
+        """The offset behind all that the bus has, once all of that is committed."""
+        def end():
+            done = self.hfbus("topic", "describe", topic, "--json", check=False)
+            if done.returncode != 0:
+                return None
+            at = json.loads(done.stdout)["partitions"][partition]
+            return at["received"]["offset"] == at["committed"]["offset"] and at["committed"]
+        return wait_for(f"end of {topic}/{partition} that is committed", end)["offset"]
+
+    def all_of(self, reader, topic, partition):
+        """Stop `hfbus consume --format json` of a partition once it has seen all; its lines."""
+        end = self.committed_end(topic, partition)
+        found, offset = [], -1
+        while offset < end - 1:
+            found.append(json.loads(reader.next_line()))
+            offset = found[-1].get("offset", offset)
+        reader.stop()
+        return found + [json.loads(line) for line in reader.rest()]
 
     def read_back(self, topic, partition):
         """Each event of a partition as its decoded JSON line, from the first to the end now."""
