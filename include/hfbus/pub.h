@@ -96,6 +96,7 @@ void hfb_pub_close(struct hfb_pub *pub);
  *   -EAGAIN    the window is full of unacked events: back-pressure, not an
  *              error; *@err is left alone. hfb_pub_poll() makes room.
  *   -EMSGSIZE  larger than a batch may be here (over UDP: one datagram)
+ *   -ENOMEM    no memory for the window of a partition not written to before
  *   and all that hfb_pub_poll() returns.
  */
 int hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_err *err);
@@ -109,6 +110,7 @@ int hfb_pub_send(struct hfb_pub *pub, const struct hfb_event *event, struct hfb_
  *   -EIO         the broker's disk failed; the same
  *   -ESTALE      fenced by a newer epoch of this producer; final
  *   -EOPNOTSUPP  the ack stage needs a mirror; final
+ *   -EMSGSIZE    hfbusd takes no batch that large (any more); final
  *   -ENODATA     hfbusd does not know producer_id any more; final
  *   -EBUSY       hfbusd's table of producers is full; later calls try again
  *   -ENOENT      the topic was deleted; final
