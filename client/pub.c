@@ -62,61 +62,6 @@ struct hfb_pub {
 	struct hfb_err err;
 };
 
-/* Refusals. ------------------------------------------------------------------- */
-
-static int
-refusal_err(struct hfb_pub *pub, uint32_t code, struct hfb_err *err)
-{
-	switch (code) {
-	case HFB_WIRE_FENCED:
-		return hfb_err_set(err, -ESTALE,
-				   "a publisher of topic %s with this producer id and "
-				   "a newer epoch than %u took over",
-				   pub->topic, pub->producer_epoch);
-	case HFB_WIRE_STAGE_UNAVAILABLE:
-		return hfb_err_set(err, -EOPNOTSUPP,
-				   "topic %s: the asked stage needs a mirror and "
-				   "there is none: choose --ack received or durable",
-				   pub->topic);
-	case HFB_WIRE_TOO_LARGE:
-		return hfb_err_set(err, -EMSGSIZE,
-				   "topic %s: hfbusd takes no batch that large: a "
-				   "quarter of the ring at most, see ring_bytes",
-				   pub->topic);
-	case HFB_WIRE_UNKNOWN_PRODUCER:
-		return hfb_err_set(err, -ENODATA,
-				   "topic %s: hfbusd does not know this producer id, "
-				   "so its sequences cannot go on (see dedup_window): open with a "
-				   "new one",
-				   pub->topic);
-	case HFB_WIRE_NO_SPACE:
-		return hfb_err_set(err, -ENOSPC,
-				   "topic %s: the disk of hfbusd's data folder is "
-				   "full: free space there or lower retention (--retention-bytes, "
-				   "--retention-time); events are kept and can be sent again",
-				   pub->topic);
-	case HFB_WIRE_IO_ERROR:
-		return hfb_err_set(err, -EIO,
-				   "topic %s: hfbusd's disk failed and produce is "
-				   "stopped for this partition: see hfbusd's log and 'hfbus stat'",
-				   pub->topic);
-	case HFB_WIRE_TOO_MANY:
-		return hfb_err_set(err, -EBUSY,
-				   "topic %s: hfbusd's table of producers is full: see "
-				   "producers_max",
-				   pub->topic);
-	default:
-		return hfb_err_set(err, -EAGAIN, "topic %s: hfbusd refuses with code %u",
-				   pub->topic, code);
-	}
-}
-
-static bool
-refusal_told(uint32_t code)
-{
-	return code == HFB_WIRE_NO_SPACE || code == HFB_WIRE_IO_ERROR || code == HFB_WIRE_TOO_MANY;
-}
-
 /* Lanes. ------------------------------------------------------------------------ */
 
 static int
@@ -295,11 +240,13 @@ lane_ack(struct hfb_pub *pub, struct lane *lane, const struct hfb_wire_ack *ack,
 	}
 	switch (result.verdict) {
 	case HFB_WINDOW_FINAL:
-		pub->failed = refusal_err(pub, result.code, &pub->err);
+		pub->failed =
+			hfb_pub_refusal(pub->topic, pub->producer_epoch, result.code, &pub->err);
 		break;
 	case HFB_WINDOW_LOST:
 		if (pub->own_id) {
-			pub->failed = refusal_err(pub, HFB_WIRE_UNKNOWN_PRODUCER, &pub->err);
+			pub->failed = hfb_pub_refusal(pub->topic, pub->producer_epoch,
+						      HFB_WIRE_UNKNOWN_PRODUCER, &pub->err);
 			break;
 		}
 		/* nothing unacked can be there, so a new producer repeats nothing */
@@ -311,7 +258,7 @@ lane_ack(struct hfb_pub *pub, struct lane *lane, const struct hfb_wire_ack *ack,
 		hfb_window_renumber(&lane->window, now_ns);
 		break;
 	case HFB_WINDOW_REFUSED:
-		if (refusal_told(result.code))
+		if (hfb_pub_refusal_told(result.code))
 			pub->refusal = result.code;
 		else if (result.code == HFB_WIRE_NO_PARTITION || result.code == HFB_WIRE_WRONG_CORE)
 			lane->bound = false;
@@ -669,7 +616,7 @@ hfb_pub_poll(struct hfb_pub *pub, uint32_t timeout_ms, struct hfb_err *err)
 		uint32_t code = pub->refusal;
 
 		pub->refusal = 0;
-		return refusal_err(pub, code, err);
+		return hfb_pub_refusal(pub->topic, pub->producer_epoch, code, err);
 	}
 	return pub->acked_now;
 }
