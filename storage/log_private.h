@@ -42,9 +42,11 @@ struct hfb_io;
 #define HFB_RESERVE_BYTES (64u * HFB_KIB) /* of the ring, for gap batches */
 /* One request of the device: 240 pages, where 1 MiB are two (virtio takes 254 pieces, and without
  * huge pages each page is one). */
-#define HFB_WRITE_BYTES_MAX  (960u * HFB_KIB)
-#define HFB_CHECKPOINT_BYTES (64u * HFB_MIB) /* of log between checkpoints */
-#define HFB_RETIRED_MAX	     4u		     /* files kept for recycling, a log */
+#define HFB_WRITE_BYTES_MAX (960u * HFB_KIB)
+/* From a ring of huge pages, where no write is more than two pieces. */
+#define HFB_WRITE_HUGE_BYTES_MAX (2u * HFB_MIB)
+#define HFB_CHECKPOINT_BYTES	 (64u * HFB_MIB) /* of log between checkpoints */
+#define HFB_RETIRED_MAX		 4u		 /* files kept for recycling, a log */
 
 /* A batch boundary. */
 struct hfb_boundary {
@@ -168,8 +170,9 @@ struct hfb_log {
 	struct hfb_boundary submitted_mark;
 	struct hfb_boundary flush_mark; /* what the flush under way makes durable */
 	bool flush_armed;
-	bool group;    /* writes are plain, a flush follows */
-	bool advanced; /* tell the caller at the end of this poll */
+	bool group;	/* writes are plain, a flush follows */
+	bool leisurely; /* and not at once: nobody waits for it */
+	bool advanced;	/* tell the caller at the end of this poll */
 	bool failed;
 	bool epoch_started;
 	bool detach_clean; /* with an end mark, all of it durable */
@@ -178,6 +181,7 @@ struct hfb_log {
 	enum hfb_stage commit_stage;
 	uint64_t durable_wanted_ns; /* somebody asked for it then */
 	uint64_t stride_ns;	    /* since when bytes wait for more; 0 = none do */
+	uint64_t unsynced_ns;	    /* since when written ones wait for a flush */
 	enum hfb_detach_step detach;
 	struct hfb_disk_errors errors; /* core's, relaxed; `reads` released last */
 	uint32_t active_at;	       /* index in the writer's list */

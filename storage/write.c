@@ -11,8 +11,9 @@
  * write that ends with a block lets another follow at once.
  *
  * Two ways to sync. Each write with DSYNC: least latency, for few logs. Or plain
- * writes of all, then one flush of the device: for many. A log changes its way
- * only while nothing of it is in flight or unsynced.
+ * writes of all, then one flush of the device: for many, and at leisure for those
+ * that nobody waits for. A log changes its way only while nothing of it is in flight
+ * or unsynced.
  */
 #include <errno.h>
 #include <string.h>
@@ -30,11 +31,16 @@
 /* While a write is in flight the next one waits until it is worth its while. */
 #define PIPELINE_BYTES (128u * HFB_KIB)
 /*
- * Where nobody waits for `durable` writes go in strides: so much, or what is so old. A write
- * costs a core some 40 us of kernel, whatever its size up to here (virtio, 2026-11).
+ * Where nobody waits for `durable` writes go in strides: as much as a write takes, or what is
+ * so old. A write costs a core some 40 us of kernel, whatever its size (virtio, 2026-11).
  */
-#define STRIDE_BYTES HFB_WRITE_BYTES_MAX
-#define STRIDE_NS    2000000u
+#define STRIDE_NS 2000000u
+/*
+ * They are plain then; a flush follows when so much is written and not synced, or a quarter of
+ * the ring, or when the oldest of it is so old.
+ */
+#define FLUSH_BYTES (4u * HFB_MIB)
+#define FLUSH_NS    4000000u
 /* From here on a write ends with a block, so that the next need not wait for it. */
 #define ALIGNED_BYTES (64u * HFB_KIB)
 
@@ -209,23 +215,51 @@ writes_pop(struct hfb_log *log)
 		log->writes_count--;
 		if (log->failed)
 			continue;
+		if (log->written == log->synced)
+			log->unsynced_ns = log->writer->now_ns;
 		log->written = w->end;
 		log->written_mark = w->mark;
 	}
 }
 
+/*
+ * Does anybody wait until what is appended to @log is on the disk? Or is the disk the slower one:
+ * synced writes go on beside each other's syncs, while a flush of all holds up the ring.
+ */
+static bool
+write_hurries(const struct hfb_writer *writer, const struct hfb_log *log)
+{
+	return log->detach != HFB_ATTACHED || hfb_log_durable_waits(log, writer->now_ns) ||
+	       log->position - log->filed > (log->ring_mask + 1) / 2;
+}
+
+/* The most that one request of the device takes. */
+static uint64_t
+write_bytes_max(const struct hfb_writer *writer, const struct hfb_log *log)
+{
+	const struct hfb_ring *ring = log->ring_now;
+
+	/* Who waits for the first bytes of a write waits for its last ones. */
+	return ring->huge && ring->buffer_slot >= 0 && !write_hurries(writer, log)
+		       ? HFB_WRITE_HUGE_BYTES_MAX
+		       : HFB_WRITE_BYTES_MAX;
+}
+
 /* May what was appended wait for more? */
 static bool
-write_waits(struct hfb_writer *writer, struct hfb_log *log)
+write_waits(struct hfb_writer *writer, struct hfb_log *log, bool group)
 {
 	uint64_t bytes = log->position - log->submitted;
 
 	if (hfb_journal_takes(writer->journal, log))
 		return true;
-	if (log->commit_stage != HFB_STAGE_RECEIVED || log->detach != HFB_ATTACHED || bytes == 0)
+	if (bytes == 0)
 		return false;
-	if (bytes >= STRIDE_BYTES || bytes >= (log->ring_mask + 1) / 4 ||
-	    hfb_log_durable_waits(log, writer->now_ns))
+	/* Once what was written at leisure is synced each write is again synced by itself. */
+	if (write_hurries(writer, log))
+		return log->leisurely && !group &&
+		       (log->writes_count > 0 || log->written != log->synced);
+	if (bytes >= write_bytes_max(writer, log) || bytes >= (log->ring_mask + 1) / 4)
 		return false;
 	if (log->stride_ns == 0)
 		log->stride_ns = writer->now_ns;
@@ -260,7 +294,7 @@ hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 	}
 	if (log->detach != HFB_ATTACHED && !log->detach_clean && !hfb_journal_holds(log))
 		return formed;
-	if (write_waits(writer, log))
+	if (write_waits(writer, log, group))
 		return formed;
 	while (log->writes_count < HFB_WRITES_MAX && log->submitted != log->position) {
 		uint64_t from = BLOCK_DOWN(log->submitted), end = log->position, most;
@@ -273,12 +307,15 @@ hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 		segment = write_segment(writer, log);
 		if (segment == NULL)
 			break;
-		if (log->writes_count == 0 && log->written == log->synced)
-			log->group = group && segment->direct;
+		if (log->writes_count == 0 && log->written == log->synced) {
+			log->leisurely = writer->store->flush_covers && segment->direct &&
+					 !write_hurries(writer, log);
+			log->group = log->leisurely || (group && segment->direct);
+		}
 		/* One piece of ring, one segment, at most so long. */
 		most = ring_bytes - (from & log->ring_mask);
-		if (most > HFB_WRITE_BYTES_MAX)
-			most = HFB_WRITE_BYTES_MAX;
+		if (most > write_bytes_max(writer, log))
+			most = write_bytes_max(writer, log);
 		if (most > segment->base_position + segment->capacity_bytes - from)
 			most = segment->base_position + segment->capacity_bytes - from;
 		if (end > from + most)
@@ -344,6 +381,12 @@ hfb_write_done(struct hfb_writer *writer, struct hfb_write *w, int32_t result)
 				      writer->times->reaped_tsc - w->tsc, 1);
 	w->state = HFB_WRITE_DONE;
 	writes_pop(log);
+#ifdef HFB_BUG_ACK_BEFORE_FLUSH
+	if (log->leisurely && !log->failed) { /* tests only: as if it had been synced */
+		log->synced = log->written;
+		filed_to(writer, log, log->written_mark);
+	}
+#endif
 	if (!log->group && !log->failed) {
 		log->synced = log->written;
 		filed_to(writer, log, log->written_mark);
@@ -357,6 +400,21 @@ flush_wanted(const struct hfb_log *log)
 {
 	return log->group && !log->failed && log->written != log->synced &&
 	       log->detach < HFB_DETACH_LET_GO;
+}
+
+/* May it go on without for a while? */
+static bool
+flush_waits(struct hfb_writer *writer, const struct hfb_log *log)
+{
+	uint64_t bytes = log->written - log->synced;
+
+	if (!log->leisurely || write_hurries(writer, log) || hfb_journal_holds(log))
+		return false;
+	if (bytes >= FLUSH_BYTES || bytes >= (log->ring_mask + 1) / 4 ||
+	    writer->now_ns - log->unsynced_ns >= FLUSH_NS)
+		return false;
+	writer->delayed = true;
+	return true;
 }
 
 /*
@@ -381,8 +439,8 @@ hfb_write_flush_start(struct hfb_writer *writer)
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		const struct hfb_log *log = writer->active[i];
 
-		flying += log->group && log->writes_count > 0;
-		if (flush_wanted(log)) {
+		flying += log->group && !log->leisurely && log->writes_count > 0;
+		if (flush_wanted(log) && !flush_waits(writer, log)) {
 			waiting++;
 			if (op.fd < 0)
 				op.fd = hfb_log_plan((struct hfb_log *)(uintptr_t)log,
@@ -408,6 +466,7 @@ hfb_write_flush_start(struct hfb_writer *writer)
 		struct hfb_log *log = writer->active[i];
 
 		log->flush_armed = flush_wanted(log);
+		log->unsynced_ns = writer->now_ns;
 		log->flush_end = log->written;
 		log->flush_mark = log->written_mark;
 	}

@@ -67,6 +67,7 @@ static enum hfb_sync_mode sync_asked = HFB_SYNC_AUTO; /* auto: both in turn */
 static enum hfb_sync_mode sync_mode;
 static enum { JOURNAL_AUTO, JOURNAL_ON, JOURNAL_OFF } journal_asked; /* auto: both in turn */
 static bool journal_on;
+static bool leisurely; /* topics commit at `received`, and only now and then somebody waits */
 static bool verbose;
 
 /* Where the first failure of an image was seen, to be explained. */
@@ -114,7 +115,7 @@ struct truth {
 
 struct world {
 	struct sim_disk *disk;
-	uint64_t random;
+	uint64_t random, ahead_ns;
 	struct note *notes;
 	uint64_t notes_count, notes_max;
 	struct truth truths[PARTITIONS];
@@ -444,6 +445,20 @@ check_dedup(struct world *w, uint32_t partition)
 	}
 }
 
+/*
+ * Where nobody waits writes go in strides of milliseconds, and who waits does so for a second:
+ * a clock that runs ahead has all of it come to pass within a short run.
+ */
+static uint64_t
+turn_ns(struct world *w)
+{
+	if (leisurely)
+		w->ahead_ns += sim_random(&w->random) % 2000000;
+	if (leisurely && sim_random(&w->random) % 500 == 0)
+		w->ahead_ns += 1000000000;
+	return now_ns() + w->ahead_ns;
+}
+
 /* Run. -------------------------------------------------------------------------------- */
 
 static void
@@ -468,7 +483,9 @@ acks_note(struct world *w)
 static void
 turn(struct world *w)
 {
-	hfb_writer_poll(w->writer, now_ns());
+	if (leisurely && sim_random(&w->random) % 200 == 0)
+		hfb_log_durable_wanted(w->logs[sim_random(&w->random) % PARTITIONS]);
+	hfb_writer_poll(w->writer, turn_ns(w));
 	acks_note(w);
 	/* compaction has its turn once a round, and rounds are far apart here */
 	if (sim_random(&w->random) % 64 == 0) {
@@ -524,7 +541,7 @@ world_open(struct world *w)
 			.topic = "t",
 			.topic_uuid = topic_uuid(),
 			.partition = p,
-			.commit_stage = HFB_STAGE_DURABLE,
+			.commit_stage = leisurely ? HFB_STAGE_RECEIVED : HFB_STAGE_DURABLE,
 			.retention_bytes = p == 0 ? RETENTION_BYTES : 0,
 			.cleanup = p == COMPACTED ? HFB_CLEANUP_COMPACT : HFB_CLEANUP_DELETE,
 			.segment_bytes_max = SEGMENT_BYTES,
@@ -570,7 +587,7 @@ world_close(struct world *w, bool clean)
 			hfb_writer_detach(w->writer, w->logs[p], clean);
 	while (left && w->writer != NULL) {
 		left = false;
-		hfb_writer_poll(w->writer, now_ns());
+		hfb_writer_poll(w->writer, turn_ns(w));
 		for (uint32_t p = 0; p < PARTITIONS; p++)
 			left |= w->logs[p] != NULL && !hfb_writer_detached(w->writer, w->logs[p]);
 		if (left)
@@ -900,9 +917,13 @@ main(int argc, char **argv)
 	while (total.images < images && !(expect_failure && total.failures > 0)) {
 		uint64_t left = images - total.images;
 
+		leisurely = total.worlds / 4 % 2 == 1;
 		sync_mode = sync_asked;
-		if (sync_asked == HFB_SYNC_AUTO)
-			sync_mode = total.worlds % 2 == 0 ? HFB_SYNC_DSYNC : HFB_SYNC_FDATASYNC;
+		/* at leisure with AUTO: from plain writes to synced ones, and back */
+		if (sync_asked == HFB_SYNC_AUTO && total.worlds % 2 != 0)
+			sync_mode = HFB_SYNC_FDATASYNC;
+		else if (sync_asked == HFB_SYNC_AUTO && !leisurely)
+			sync_mode = HFB_SYNC_DSYNC;
 		journal_on = journal_asked == JOURNAL_AUTO ? total.worlds / 2 % 2 == 0
 							   : journal_asked == JOURNAL_ON;
 		world_run(sim_random(&random), left < IMAGES_A_WORLD ? left : IMAGES_A_WORLD);

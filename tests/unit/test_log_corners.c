@@ -535,6 +535,90 @@ test_writes_go_in_strides_where_nobody_waits_for_durable(void)
 	rig_close(&rig);
 }
 
+/* Poll at @now_ns until no I/O is under way, and a poll begins none. */
+static void
+settle(struct rig *rig, uint64_t now_ns)
+{
+	for (int quiet = 0; quiet<2; quiet = rig->writer->in_flight> 0 ? 0 : quiet + 1)
+		hfb_writer_poll(rig->writer, now_ns);
+	CU_ASSERT_EQUAL(rig->writer->in_flight, 0);
+}
+
+/* Written at leisure, at @now_ns, and not synced. */
+static void
+leisurely_write(struct rig *rig, uint64_t now_ns)
+{
+	CU_ASSERT_TRUE(rig_append(rig, 64));
+	hfb_writer_poll(rig->writer, now_ns);
+	hfb_writer_poll(rig->writer, now_ns + 2000000);
+	settle(rig, now_ns + 2000000);
+	CU_ASSERT_EQUAL(rig->log->written, rig->log->position);
+	CU_ASSERT_TRUE(rig->log->synced < rig->log->written);
+	CU_ASSERT_TRUE(rig->log->durable < rig->log->position);
+	/* the core is told not to sleep long */
+	CU_ASSERT_TRUE(hfb_writer_busy(rig->writer));
+}
+
+static void
+test_where_nobody_waits_writes_are_plain_and_flushed_later(void)
+{
+	struct rig_config config = { .env = fault_env_reset(), .commit_stage = HFB_STAGE_RECEIVED };
+	uint32_t synced, flushes;
+	struct rig rig;
+	uint64_t now;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "leisure", &config), 0);
+	CU_ASSERT_TRUE(rig_append(&rig, 64));
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	if (!rig.store->flush_covers) {
+		fprintf(stderr, "no flush covers others here: not tested\n");
+		CU_ASSERT_TRUE(rig_detach(&rig, true));
+		rig_close(&rig);
+		return;
+	}
+	synced = fault_env.dsync_writes;
+	flushes = fault_env.flushes;
+	now = hfb_clock_now_ns();
+	leisurely_write(&rig, now);
+	CU_ASSERT_EQUAL(rig.positions->durable.position, rig.log->durable);
+	hfb_writer_poll(rig.writer, now + 5000000);
+	CU_ASSERT_EQUAL(fault_env.flushes, flushes);
+	/* 4 ms after it was written */
+	hfb_writer_poll(rig.writer, now + 6000000);
+	settle(&rig, now + 6000000);
+	CU_ASSERT_EQUAL(fault_env.flushes, flushes + 1);
+	CU_ASSERT_EQUAL(rig.log->durable, rig.log->position);
+	CU_ASSERT_EQUAL(fault_env.dsync_writes, synced);
+
+	/* Somebody waits: what is written is flushed at once, and what comes then is synced with
+	 * its write, once nothing of the plain ones is left. */
+	now += 10000000;
+	leisurely_write(&rig, now);
+	now += 2000000;
+	hfb_writer_poll(rig.writer, now);
+	hfb_log_durable_wanted(rig.log);
+	CU_ASSERT_TRUE(rig_append_to(rig.log, 1, 64));
+	hfb_writer_poll(rig.writer, now);
+	CU_ASSERT_EQUAL(fault_env.flushes, flushes + 2);
+	CU_ASSERT_EQUAL(fault_env.dsync_writes, synced);
+	settle(&rig, now);
+	CU_ASSERT_EQUAL(fault_env.dsync_writes, synced + 1);
+	CU_ASSERT_EQUAL(rig.log->durable, rig.log->position);
+
+	/* and after a second without anybody at leisure again */
+	now += 2000000000;
+	leisurely_write(&rig, now);
+	CU_ASSERT_EQUAL(fault_env.dsync_writes, synced + 1);
+	/* its flush fails: none of it was ever said to be durable */
+	fault_env.flush_error = -EIO;
+	now += 10000000;
+	hfb_writer_poll(rig.writer, now);
+	settle(&rig, now);
+	CU_ASSERT_TRUE(rig.log->failed);
+	CU_ASSERT_TRUE(rig.log->durable < rig.log->position);
+	rig_close(&rig);
+}
+
 static void
 test_a_softer_stage_commits_what_is_under_way(void)
 {
@@ -680,6 +764,8 @@ main(void)
 		  test_a_trim_goes_no_further_than_what_is_proven },
 		{ "writes go in strides where nobody waits for durable",
 		  test_writes_go_in_strides_where_nobody_waits_for_durable },
+		{ "where nobody waits writes are plain and flushed later",
+		  test_where_nobody_waits_writes_are_plain_and_flushed_later },
 		{ "a silent disk lets the core nap", test_a_silent_disk_lets_the_core_nap },
 		CU_TEST_INFO_NULL,
 	};
