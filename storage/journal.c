@@ -29,7 +29,7 @@
 #include "store_private.h"
 #include "writer_private.h"
 
-#define FILES	    4u
+#define FILES	    HFB_JOURNAL_FILES
 #define FILE_BYTES  (HFB_JOURNAL_BYTES / FILES)
 #define GROUP_BYTES (256u * HFB_KIB)
 #define MEMBERS_MAX 1024u
@@ -137,22 +137,27 @@ file_path(const struct hfb_journal *j, uint32_t file, const char *more, char *to
 	return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
+/* The oldest first, each durably: those that a crash leaves follow each other. */
 static void
 files_remove(struct hfb_journal *j)
 {
-	char path[HFB_PATH_MAX];
+	char path[HFB_PATH_MAX], folder[HFB_PATH_MAX];
 
-	for (uint32_t i = 0; i < FILES; i++) {
+	if ((size_t)snprintf(folder, sizeof(folder), "%s/" HFB_JOURNAL_FOLDER,
+			     j->store->data_dir) >= sizeof(folder))
+		return;
+	for (uint32_t n = 1; n <= FILES; n++) {
+		uint32_t i = (j->file + n) % FILES;
+
 		hfb_env_close(j->store->env, j->fds[i]);
 		j->fds[i] = -1;
 		if (file_path(j, i, "", path, sizeof(path)) == 0)
 			hfb_env_unlink(j->store->env, path);
 		if (file_path(j, i, ".tmp", path, sizeof(path)) == 0)
 			hfb_env_unlink(j->store->env, path);
+		/* Failed: replayed once more, which changes nothing. */
+		hfb_env_sync_dir(j->store->env, folder);
 	}
-	/* Not durable: replayed once more, which changes nothing. */
-	if (snprintf(path, sizeof(path), "%s/" HFB_JOURNAL_FOLDER, j->store->data_dir) > 0)
-		hfb_env_sync_dir(j->store->env, path);
 }
 
 void
@@ -672,7 +677,8 @@ hfb_journal_done(struct hfb_journal *j, int32_t result)
 		/* final, as with any write: the direct way is left for the others */
 		j->dead = true;
 		for (uint32_t i = 0; i < count; i++)
-			hfb_write_fail(w, j->members[i].log, result);
+			if (j->members[i].log->synced < j->members[i].end.position)
+				hfb_write_fail(w, j->members[i].log, result);
 		return;
 	}
 	if (w->times != NULL)

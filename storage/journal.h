@@ -28,6 +28,9 @@
 
 #include "err.h"
 
+/* Written one after the other, and again from the first. */
+#define HFB_JOURNAL_FILES 4u
+
 struct hfb_journal;
 struct hfb_log;
 struct hfb_store;
@@ -52,7 +55,7 @@ bool hfb_journal_holds(const struct hfb_log *log);
 void hfb_journal_done(struct hfb_journal *journal, int32_t result);
 /* log->synced has moved on. */
 void hfb_journal_filed(struct hfb_journal *journal, struct hfb_log *log);
-/* A log that failed leaves; what of it only the journal has stays there for the next start. */
+/* A log has failed: what of it only the journal has stays there for the next start. */
 void hfb_journal_forget(struct hfb_journal *journal, struct hfb_log *log);
 /* A group is in flight. */
 bool hfb_journal_flies(const struct hfb_journal *journal);

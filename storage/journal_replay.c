@@ -23,6 +23,7 @@
 #include "crc32c.h"
 #include "file.h"
 #include "journal.h"
+#include "scan.h"
 #include "store_private.h"
 #include "uuid.h"
 
@@ -32,7 +33,7 @@ struct part {
 	uint32_t journal;
 	uint64_t nonce, lap; /* lap 0: nothing was written to it */
 	uint64_t bytes;
-	bool headless; /* its first group cannot be read, a later one can */
+	bool headless; /* what stands first cannot be read, a later group can */
 };
 
 /* A partition on disk. */
@@ -146,14 +147,39 @@ target_close(struct replay *r, struct target *t)
 	r->open_count--;
 }
 
+/*
+ * Are positions of the log in the file of this header block? Compacted: no, all of it had
+ * been filed. Another's, by a rename that a crash undid: the same.
+ */
+static bool
+target_header(struct target *t, const uint8_t block[static HFB_SEGMENT_HEADER_BYTES],
+	      uint64_t file_bytes)
+{
+	struct hfb_segment_header h;
+	struct hfb_err why;
+	uint64_t magic;
+
+	if (hfb_segment_header_parse(block, HFB_SEGMENT_HEADER_BYTES, &t->topic, t->partition, &h,
+				     &why) == 0) {
+		t->capacity = h.capacity_bytes;
+		return h.kind == HFB_SEGMENT_LOG && h.base_position == t->base;
+	}
+	/* Damaged: recovery takes base and capacity from name and size, and so do we. */
+	memcpy(&magic, block + HFB_COMPACTED_AT, sizeof(magic));
+	t->capacity = file_bytes - HFB_SEGMENT_HEADER_BYTES;
+	return magic != HFB_COMPACTED_MAGIC;
+}
+
 /* Open the segment that begins at @base, if it is one that may be written to. */
 static int
 target_segment(struct replay *r, struct target *t, uint64_t base)
 {
-	struct hfb_segment_header h;
+	uint8_t block[HFB_SEGMENT_HEADER_BYTES];
 	struct touched *touched;
 	char path[HFB_PATH_MAX];
+	uint64_t size = 0;
 	ssize_t n;
+	int error;
 
 	if (t->base == base && (t->fd >= 0 || t->absent))
 		return 0;
@@ -171,14 +197,11 @@ target_segment(struct replay *r, struct target *t, uint64_t base)
 	if (t->fd < 0)
 		return failed(r, t->fd, path, "open");
 	r->open_count++;
-	n = hfb_env_pread(r->env, t->fd, &h, sizeof(h), 0);
-	if (n < 0)
-		return failed(r, (int)n, path, "read");
-	/* Compacted: all of it had been filed. Another's, by a rename that a crash undid: the same.
-	 */
-	if (n < (ssize_t)sizeof(h) || h.magic != HFB_SEGMENT_MAGIC || h.kind != HFB_SEGMENT_LOG ||
-	    h.base_position != base || !hfb_uuid_equal(&h.topic, &t->topic) ||
-	    h.partition != t->partition) {
+	n = hfb_env_pread(r->env, t->fd, block, sizeof(block), 0);
+	error = n < 0 ? (int)n : hfb_env_size(r->env, path, &size);
+	if (error < 0)
+		return failed(r, error, path, "read");
+	if (n < (ssize_t)sizeof(block) || !target_header(t, block, size)) {
 		target_close(r, t);
 		return 0;
 	}
@@ -187,7 +210,6 @@ target_segment(struct replay *r, struct target *t, uint64_t base)
 		return r->error;
 	r->touched = touched;
 	touched[r->touched_count++] = (struct touched){ t->folder, base };
-	t->capacity = h.capacity_bytes;
 	t->absent = false;
 	return 0;
 }
@@ -287,6 +309,22 @@ group_search(const struct part *p, const uint8_t *bytes, uint64_t size, uint64_t
 }
 
 /*
+ * Files are written anew in turn, so that of the lowest lap is the next. The first group of
+ * its next lap may have been torn: what is left behind it was filed, and is replayed since
+ * that does no harm.
+ */
+static bool
+begun_anew(const struct replay *r, const struct part *p)
+{
+	uint64_t newest = 0;
+
+	for (uint32_t i = 0; i < r->parts_count; i++)
+		if (r->parts[i].journal == p->journal && r->parts[i].lap > newest)
+			newest = r->parts[i].lap;
+	return p->headless && p->lap + HFB_JOURNAL_FILES == newest + 1;
+}
+
+/*
  * One file. A group is written when the one before it is durable, so one that cannot be
  * read is the last, torn, and was told nobody; unless there is a later one: then it is damage.
  */
@@ -304,9 +342,7 @@ part_apply(struct replay *r, const struct part *p, uint64_t *sequence)
 	error = hfb_file_load(r->env, path, p->bytes, &bytes, &size, r->err);
 	if (error < 0)
 		return failed(r, error, path, "read");
-	/* The oldest may have been about to be written anew: what is left was filed, and is
-	 * replayed since that does no harm. */
-	if (p->headless && *sequence == 0 && group_search(p, bytes, size, &at, &head))
+	if (begun_anew(r, p) && group_search(p, bytes, size, &at, &head))
 		*sequence = head.sequence - 1;
 	for (found = at; error == 0; found = at) {
 		if (!group_search(p, bytes, size, &found, &head))
@@ -390,7 +426,10 @@ part_found(void *arg, const char *name, bool is_folder)
 		r->parts_count++;
 }
 
-/* The first group is torn or damaged: is there one behind it? */
+/*
+ * The first whole group there is, which tells the lap. A right header is not enough: it may be
+ * the old one of a group whose body is torn, by a new one in its place.
+ */
 static bool
 head_find(struct replay *r, struct part *p, const char *path, struct hfb_journal_group *ret)
 {
@@ -405,19 +444,20 @@ head_find(struct replay *r, struct part *p, const char *path, struct hfb_journal
 		return false;
 	}
 	found = group_search(p, bytes, size, &at, ret);
+	p->headless = at != HFB_JOURNAL_HEADER_BYTES;
 	free(bytes);
 	return found;
 }
 
-/* Which of the journal's files it is, from its header and first group. */
+/* Which of the journal's files it is, from its header and the first group there is. */
 static int
 part_read(struct replay *r, struct part *p, bool epoch_known, uint32_t epoch)
 {
 	struct hfb_journal_header h;
 	struct hfb_journal_group head;
 	char path[HFB_PATH_MAX];
-	uint64_t size, at = HFB_JOURNAL_HEADER_BYTES;
-	ssize_t n, m;
+	uint64_t size;
+	ssize_t n;
 	int fd, error;
 
 	if (ends_with(p->name, ".tmp"))
@@ -426,10 +466,9 @@ part_read(struct replay *r, struct part *p, bool epoch_known, uint32_t epoch)
 	if (error < 0)
 		return failed(r, error, path, "open");
 	n = hfb_env_pread(r->env, fd, &h, sizeof(h), 0);
-	m = hfb_env_pread(r->env, fd, &head, sizeof(head), at);
 	hfb_env_close(r->env, fd);
-	if (n < 0 || m < 0)
-		return failed(r, (int)(n < 0 ? n : m), path, "read");
+	if (n < 0)
+		return failed(r, (int)n, path, "read");
 	if (n < (ssize_t)sizeof(h) || h.magic != HFB_JOURNAL_MAGIC ||
 	    h.header_crc != hfb_crc32c(0, &h, offsetof(struct hfb_journal_header, header_crc))) {
 		hfb_store_note_set(r->store,
@@ -446,11 +485,8 @@ part_read(struct replay *r, struct part *p, bool epoch_known, uint32_t epoch)
 				   path, h.version, h.incompatible);
 	p->nonce = h.nonce;
 	p->bytes = size;
-	if (m < (ssize_t)sizeof(head) || !head_read(p, (uint8_t *)&head, size - at, &head)) {
-		if (!head_find(r, p, path, &head))
-			return r->error;
-		p->headless = true;
-	}
+	if (!head_find(r, p, path, &head))
+		return r->error;
 	if (epoch_known && head.leader_epoch != epoch) {
 		hfb_store_note_set(r->store,
 				   "%s: of run %u while the last one was %u, set aside as .stray;"
@@ -510,9 +546,10 @@ replay(struct replay *r)
 		error = hfb_store_scan(r->store, target_found, r, r->err);
 	if (error == 0)
 		error = r->error;
-	if (error < 0 || r->parts_count == 0)
+	if (error < 0)
 		return error;
-	qsort(r->parts, r->parts_count, sizeof(*r->parts), part_order);
+	if (r->parts_count > 0)
+		qsort(r->parts, r->parts_count, sizeof(*r->parts), part_order);
 	if (r->targets_count > 0)
 		qsort(r->targets, r->targets_count, sizeof(*r->targets), target_order);
 	for (uint32_t i = 0; i < r->parts_count && error == 0; i++) {
@@ -527,10 +564,14 @@ replay(struct replay *r)
 	}
 	if (error == 0 && any)
 		error = targets_sync(r);
+	/* The oldest first, each durably: those that a crash leaves follow each other. */
 	for (uint32_t i = 0; i < r->parts_count && error == 0; i++) {
 		file_remove(r, r->parts[i].name);
 		error = r->error;
+		if (error == 0 && r->parts[i].lap > 0)
+			error = hfb_folder_sync(r->env, r->folder, r->err);
 	}
+	/* Also where there was none: a killed run may have removed them, and not yet durably. */
 	if (error == 0)
 		error = hfb_folder_sync(r->env, r->folder, r->err);
 	return error;

@@ -19,8 +19,6 @@
 
 #define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
 
-/* How far below the log's end files may hold bytes that no sync has covered. */
-
 static uint64_t
 power_of_two_down(uint64_t x, uint64_t min, uint64_t max)
 {

@@ -96,7 +96,7 @@ struct hfb_snapshot {
 enum {
 	HFB_ASK_SEGMENT = 1u << 0,    /* plans to be made */
 	HFB_ASK_RING = 1u << 1,	      /* of ring_wanted bytes */
-	HFB_ASK_SEAL = 1u << 2,	      /* durable has passed a segment's end */
+	HFB_ASK_SEAL = 1u << 2,	      /* filed has passed a segment's end */
 	HFB_ASK_MEMORY = 1u << 3,     /* for a snapshot */
 	HFB_ASK_CHECKPOINT = 1u << 4, /* save snapshot_full */
 	HFB_ASK_OPEN = 1u << 5,	      /* files that reads wait for */

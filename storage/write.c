@@ -3,7 +3,7 @@
  * write.c - from the ring to the file: forming writes, and what their completion
  * makes durable.
  *
- *	durable <= synced <= written <= submitted <= position
+ *	filed <= synced <= written <= submitted <= position
  *
  * A write starts at a block and goes straight from the ring, whose bytes and the
  * file's share their alignment. Its last block may be partial; that block is
@@ -53,6 +53,7 @@ hfb_write_fail(struct hfb_writer *writer, struct hfb_log *log, int error)
 	/* Final: what the device has of it is not known, and asking again may
 	 * answer with success that means nothing. The ring stays readable. */
 	log->failed = true;
+	hfb_journal_forget(writer->journal, log);
 	__atomic_store_n(&log->errors.write_error, error, __ATOMIC_RELEASE);
 	log->advanced = true;
 	__atomic_store_n(&log->positions->state, HFB_PARTITION_FAILED, __ATOMIC_RELEASE);

@@ -120,8 +120,9 @@ hfb_writer_destroy(struct hfb_writer *writer)
 		hfb_assert(*at != NULL);
 	*at = writer->next;
 	pthread_mutex_unlock(&writer->store->lock);
-	hfb_journal_destroy(writer->journal);
+	/* first: what is still in it may be in the journal's memory */
 	hfb_env_io_destroy(writer->io);
+	hfb_journal_destroy(writer->journal);
 	hfb_spsc_destroy(writer->to_helper);
 	hfb_spsc_destroy(writer->from_helper);
 	free(writer->dedup_memory);
@@ -227,7 +228,6 @@ log_gone(struct hfb_writer *writer, struct hfb_log *log)
 		segment->file_slot = -1;
 	}
 	ring_unregister(writer, log->ring_now);
-	hfb_journal_forget(writer->journal, log);
 	hfb_dedup_fini(&log->dedup);
 	writer->logs_count--;
 	__atomic_store_n(&log->positions->state, HFB_PARTITION_CLOSED, __ATOMIC_RELEASE);

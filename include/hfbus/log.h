@@ -145,7 +145,7 @@ struct hfb_control_epoch {
 
 struct hfb_control_end {
 	struct hfb_control control;
-	uint64_t end_position; /* of this batch: everything below was durable */
+	uint64_t end_position; /* of this batch */
 	uint64_t end_offset;
 };
 

@@ -536,6 +536,8 @@ world_open(struct world *w)
 		fail("open: %s", err.text);
 		return false;
 	}
+	if (hfb_store_note(w->store) != NULL)
+		fail("called damaged: %s", hfb_store_note(w->store));
 	for (uint32_t p = 0; p < PARTITIONS; p++) {
 		struct hfb_log_config log = {
 			.topic = "t",
