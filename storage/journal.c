@@ -31,7 +31,7 @@
 
 #define FILES	    HFB_JOURNAL_FILES
 #define FILE_BYTES  (HFB_JOURNAL_BYTES / FILES)
-#define GROUP_BYTES (256u * HFB_KIB)
+#define GROUP_BYTES HFB_JOURNAL_GROUP_BYTES
 #define MEMBERS_MAX 1024u
 #define BLOCK_UP(x) (((x) + HFB_BLOCK_BYTES - 1) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
 
@@ -142,12 +142,15 @@ static void
 files_remove(struct hfb_journal *j)
 {
 	char path[HFB_PATH_MAX], folder[HFB_PATH_MAX];
+	uint32_t first;
 
 	if ((size_t)snprintf(folder, sizeof(folder), "%s/" HFB_JOURNAL_FOLDER,
 			     j->store->data_dir) >= sizeof(folder))
 		return;
-	for (uint32_t n = 1; n <= FILES; n++) {
-		uint32_t i = (j->file + n) % FILES;
+	/* nothing of this lap there yet: then it is the oldest */
+	first = j->at == HFB_JOURNAL_HEADER_BYTES ? j->file : j->file + 1;
+	for (uint32_t n = 0; n < FILES; n++) {
+		uint32_t i = (first + n) % FILES;
 
 		hfb_env_close(j->store->env, j->fds[i]);
 		j->fds[i] = -1;

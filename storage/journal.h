@@ -29,7 +29,8 @@
 #include "err.h"
 
 /* Written one after the other, and again from the first. */
-#define HFB_JOURNAL_FILES 4u
+#define HFB_JOURNAL_FILES	4u
+#define HFB_JOURNAL_GROUP_BYTES (256u << 10) /* at most */
 
 struct hfb_journal;
 struct hfb_log;

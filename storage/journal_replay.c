@@ -33,7 +33,6 @@ struct part {
 	uint32_t journal;
 	uint64_t nonce, lap; /* lap 0: nothing was written to it */
 	uint64_t bytes;
-	bool headless; /* what stands first cannot be read, a later group can */
 };
 
 /* A partition on disk. */
@@ -310,8 +309,8 @@ group_search(const struct part *p, const uint8_t *bytes, uint64_t size, uint64_t
 
 /*
  * Files are written anew in turn, so that of the lowest lap is the next. The first group of
- * its next lap may have been torn: what is left behind it was filed, and is replayed since
- * that does no harm.
+ * its next lap may have been torn, and its sectors lie among those of groups that had been
+ * filed: what is left of these is replayed, since that does no harm.
  */
 static bool
 begun_anew(const struct replay *r, const struct part *p)
@@ -321,7 +320,7 @@ begun_anew(const struct replay *r, const struct part *p)
 	for (uint32_t i = 0; i < r->parts_count; i++)
 		if (r->parts[i].journal == p->journal && r->parts[i].lap > newest)
 			newest = r->parts[i].lap;
-	return p->headless && p->lap + HFB_JOURNAL_FILES == newest + 1;
+	return p->lap + HFB_JOURNAL_FILES == newest + 1;
 }
 
 /*
@@ -336,18 +335,19 @@ part_apply(struct replay *r, const struct part *p, uint64_t *sequence)
 	uint64_t at = HFB_JOURNAL_HEADER_BYTES, found;
 	size_t size = 0;
 	void *bytes;
+	bool anew = begun_anew(r, p);
 	int error;
 
 	path_of(r, p->name, path);
 	error = hfb_file_load(r->env, path, p->bytes, &bytes, &size, r->err);
 	if (error < 0)
 		return failed(r, error, path, "read");
-	if (begun_anew(r, p) && group_search(p, bytes, size, &at, &head))
-		*sequence = head.sequence - 1;
 	for (found = at; error == 0; found = at) {
+		bool torn = anew && at < HFB_JOURNAL_HEADER_BYTES + HFB_JOURNAL_GROUP_BYTES;
+
 		if (!group_search(p, bytes, size, &found, &head))
 			break;
-		if (found != at || (*sequence != 0 && head.sequence != *sequence + 1))
+		if (!torn && (found != at || (*sequence != 0 && head.sequence != *sequence + 1)))
 			hfb_store_note_set(r->store,
 					   "%s: damaged before byte %" PRIu64
 					   "; events acked durable may be missing, see what is said"
@@ -357,6 +357,9 @@ part_apply(struct replay *r, const struct part *p, uint64_t *sequence)
 		error = group_apply(r, &head, (uint8_t *)bytes + found);
 		at = found + ((head.bytes + HFB_BLOCK_BYTES - 1) & ~(HFB_BLOCK_BYTES - 1));
 	}
+	/* its last group may be among them, in a small file */
+	if (anew)
+		*sequence = 0;
 	free(bytes);
 	return error;
 }
@@ -444,7 +447,6 @@ head_find(struct replay *r, struct part *p, const char *path, struct hfb_journal
 		return false;
 	}
 	found = group_search(p, bytes, size, &at, ret);
-	p->headless = at != HFB_JOURNAL_HEADER_BYTES;
 	free(bytes);
 	return found;
 }
