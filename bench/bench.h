@@ -77,6 +77,7 @@
 #define BENCH_COUNT	 (1ull << 18)
 #define BENCH_LINGER	 (1ull << 19)
 #define BENCH_RETENTION	 (1ull << 20)
+#define BENCH_NO_WARMUP	 (1ull << 21) /* --warmup is no option here */
 
 enum bench_transport {
 	BENCH_SHM,

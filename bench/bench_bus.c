@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <hfbus/limits.h>
+
 #define DRAIN_NS   20000000000ull
 #define CONNECT_MS 5000u
 
@@ -127,16 +129,21 @@ bench_reader_open(const struct bench *b, uint32_t partition, enum hfb_sub_from f
 					 .from = from,
 					 .files_only = files_only };
 	struct hfb_bus_config bus = { .data_dir = b->options.data, .connect_ms = CONNECT_MS };
+	char ip[64] = "10.9.0.2", udp[80];
+	uint16_t port = 0;
 	int e;
 
 	memset(r, 0, sizeof(*r));
 	r->partition = partition;
 	r->next_offset = UINT64_MAX;
 	if (b->options.transport == BENCH_UDP) {
-		bus.udp = b->options.address;
-		if (bus.udp == NULL)
-			return hfb_err_set(err, -EINVAL,
-					   "over UDP readers need the bus's --address IP:PORT");
+		if (b->options.address != NULL) {
+			e = address_split(b->options.address, ip, sizeof(ip), &port, err);
+			if (e < 0)
+				return e;
+		}
+		snprintf(udp, sizeof(udp), "%s:%u", ip, port != 0 ? port : HFB_UDP_PORT_DEFAULT);
+		bus.udp = udp;
 	}
 	e = hfb_bus_open(&bus, &r->bus, err);
 	if (e == 0)

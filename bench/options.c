@@ -58,7 +58,7 @@ static const struct option_spec specs[] = {
 	{ "device", BENCH_DEVICE, TEXT, AT(device), 0, 0, "DEV",
 	  "DPDK device of our side, e.g. net_memif0,role=client,socket=PATH" },
 	{ "address", BENCH_ADDRESS, TEXT, AT(address), 0, 0, "IP[:PORT]",
-	  "the bus's address behind that device" },
+	  "the bus's address, behind that device or of transport udp (10.9.0.2)" },
 	{ "sync", BENCH_SYNC, YES_NO, AT(sync), 0, 0, "yes|no", "synced writes (RWF_DSYNC)" },
 	{ "file-size", BENCH_FILE_SIZE, BYTES, AT(file_bytes), 1u << 20, 1ull << 44, "BYTES",
 	  "file that is gone over again and again" },
@@ -118,6 +118,8 @@ bench_rate_parse(const char *text, double *ret)
 static bool
 takes(const struct bench_scenario *s, const struct option_spec *spec)
 {
+	if (spec->at == AT(warmup_ns))
+		return (s->options & BENCH_NO_WARMUP) == 0;
 	return spec->bit == ALL || (s->options & spec->bit) != 0;
 }
 

@@ -226,7 +226,7 @@ const struct bench_scenario bench_replay = {
 	.args = "FILE.pcap",
 	.args_min = 1,
 	.args_max = 1,
-	.options = BENCH_DEVICE | BENCH_SPEED | BENCH_COUNT | BENCH_LINGER,
+	.options = BENCH_DEVICE | BENCH_SPEED | BENCH_COUNT | BENCH_LINGER | BENCH_NO_WARMUP,
 	.defaults = defaults,
 	.main = run,
 };

@@ -234,6 +234,7 @@ def test_what_cannot_be_replayed():
         refused(1, 'RAW', path, *null)
         refused(2, '--device', path)
         refused(2, '--speed', path, '--speed', '-1', *null)
+        refused(2, '--warmup', path, '--warmup', '1s', *null)
         # broken off: what is there is sent, and it is said
         write_capture(path, [(0, frame(b'one')), (0, frame(b'two'))])
         os.truncate(path, os.path.getsize(path) - 3)

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 
+from hfbnet import BUS_IP, Net, NetBus
 from hfbtest import BUILD, INTERRUPT, Bus, Process, main, program, run, wait_for
 
 
@@ -54,6 +55,21 @@ def test_a_bus_counts_all_that_was_due():
             found = bench(*args, *PACED, '--data', bus.data, '--topic', f't-{args[2].strip("-")}')
             name = 'ack' if args[0] == 'echo' else 'one-way'
             assert all_due(found, name, 1000), (args, found['curves'])
+
+
+def test_the_same_by_every_way():
+    with Net() as net, NetBus(net) as bus:
+        bus.topic_create('t')
+        ways = (['--transport', 'udp'], ['--transport', 'udp', '--address', BUS_IP],
+                ['--transport', 'af_packet', '--device', f'iface={net.client_if}'])
+        for way in ways:
+            for what, name in ((['echo'], 'ack'), (['fanout', '--cores', '0'], 'one-way')):
+                if name == 'one-way' and 'udp' not in way:
+                    continue
+                found = json.loads(run(
+                    ['ip', 'netns', 'exec', net.client_ns, program('hfbus-bench'), *what, *PACED,
+                     *way, '--topic', 't', '--data', bus.data, '--json'], env=bus.env).stdout)
+                assert all_due(found, name, 1000), (way, found['curves'])
 
 
 def interrupted(seconds, *args):
