@@ -475,6 +475,83 @@ corrupt_report(struct hfb_recovery *r)
 		 ret->segments[at].name);
 }
 
+/*
+ * No segment is left of a log that checkpoint @c tells of. Neither positions nor offsets may
+ * be used twice.
+ */
+static void
+nothing_left(struct hfb_recovery *r, const struct hfb_checkpoint *c)
+{
+	struct hfb_recovered *ret = r->ret;
+
+	for (uint32_t i = 0; i < ret->segments_count; i++)
+		ret->segments[i].state = HFB_RECOVERED_RETIRED;
+	r->position = (c->position + HFB_SEGMENT_HEADER_BYTES - 1) &
+		      ~(uint64_t)(HFB_SEGMENT_HEADER_BYTES - 1);
+	if (c->position > c->start_position)
+		hfb_recover_note(r,
+				 "%s: no segment is left; the log goes on at "
+				 "position %" PRIu64 ", offset %" PRIu64,
+				 r->folder, r->position, c->offset);
+	r->offset = c->offset;
+	r->epoch = c->leader_epoch;
+	r->timestamp_ns = c->last_timestamp_ns;
+	ret->start_position = r->position;
+	ret->start_offset = r->offset;
+}
+
+/* All that is known before segment @start is walked, from checkpoint @c; NULL: there is none. */
+static int
+walk_prepare(struct hfb_recovery *r, const struct hfb_checkpoint *c, uint32_t start,
+	     struct hfb_err *err)
+{
+	const struct hfb_recovered *ret = r->ret;
+	bool full;
+	int rc;
+
+	if (c == NULL) {
+		r->position = ret->segments[start].base_position;
+		r->offset_known = r->position == 0;
+		return 0;
+	}
+	/* A full segment with nothing after it is a sealed one. */
+	full = c->position == segment_end(&ret->segments[start]);
+	rc = checkpoint_ranges(r, c);
+	if (rc == 0)
+		rc = sealed_segments(r, start + full, err);
+	if (rc == 0)
+		rc = checkpoint_apply(r, c, start);
+	return rc;
+}
+
+/* Where the log starts, as the segments and checkpoint @c tell; NULL: there is none. */
+static int
+start_settle(struct hfb_recovery *r, const struct hfb_checkpoint *c)
+{
+	struct hfb_recovered *ret = r->ret;
+	struct hfb_corrupt_range range;
+
+	ret->start_position = ret->segments[r->first].base_position;
+	ret->start_offset = ret->segments[r->first].base_offset;
+	if (c == NULL)
+		return 0;
+	/* A trim may have moved it into the segment. */
+	if (c->start_position >= ret->start_position && c->start_offset > ret->start_offset) {
+		ret->start_position = c->start_position;
+		ret->start_offset = c->start_offset;
+	}
+	if (c->start_position >= ret->start_position)
+		return 0;
+	range = (struct hfb_corrupt_range){
+		.position = c->start_position,
+		.end = ret->start_position,
+		.offset = ret->start_offset,
+		.end_offset = ret->start_offset,
+	};
+	return hfb_recover_corrupt(r, &range, ret->segments[r->first].name,
+				   "the segments before it are missing");
+}
+
 static int
 recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct hfb_err *err)
 {
@@ -503,22 +580,7 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 		       segment_end(&ret->segments[r->first]) <= checkpoint.start_position)
 			r->first++;
 		if (r->first == ret->segments_count) {
-			/* Nothing of the log is left; neither positions nor offsets may be used
-			 * twice. */
-			for (uint32_t i = 0; i < ret->segments_count; i++)
-				ret->segments[i].state = HFB_RECOVERED_RETIRED;
-			r->position = (checkpoint.position + HFB_SEGMENT_HEADER_BYTES - 1) &
-				      ~(uint64_t)(HFB_SEGMENT_HEADER_BYTES - 1);
-			if (checkpoint.position > checkpoint.start_position)
-				hfb_recover_note(r,
-						 "%s: no segment is left; the log goes on at "
-						 "position %" PRIu64 ", offset %" PRIu64,
-						 r->folder, r->position, checkpoint.offset);
-			r->offset = checkpoint.offset;
-			r->epoch = checkpoint.leader_epoch;
-			r->timestamp_ns = checkpoint.last_timestamp_ns;
-			ret->start_position = r->position;
-			ret->start_offset = r->offset;
+			nothing_left(r, &checkpoint);
 			goto out;
 		}
 		at = checkpoint_place(r, &checkpoint);
@@ -533,19 +595,7 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 		goto out;
 	}
 	start = at >= 0 ? (uint32_t)at : r->first;
-	if (at >= 0) {
-		/* A full segment with nothing after it is a sealed one. */
-		bool full = checkpoint.position == segment_end(&ret->segments[start]);
-
-		rc = checkpoint_ranges(r, &checkpoint);
-		if (rc == 0)
-			rc = sealed_segments(r, start + full, err);
-		if (rc == 0)
-			rc = checkpoint_apply(r, &checkpoint, start);
-	} else {
-		r->position = ret->segments[start].base_position;
-		r->offset_known = r->position == 0;
-	}
+	rc = walk_prepare(r, at >= 0 ? &checkpoint : NULL, start, err);
 	if (rc < 0)
 		goto out;
 	rc = hfb_recover_walk(r, start, err);
@@ -561,25 +611,7 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 	rc = segments_classify(r, (uint32_t)rc, err);
 	if (rc < 0)
 		goto out;
-	ret->start_position = ret->segments[r->first].base_position;
-	ret->start_offset = ret->segments[r->first].base_offset;
-	/* A trim may have moved it into the segment. */
-	if (memory != NULL && at >= 0 && checkpoint.start_position >= ret->start_position &&
-	    checkpoint.start_offset > ret->start_offset) {
-		ret->start_position = checkpoint.start_position;
-		ret->start_offset = checkpoint.start_offset;
-	}
-	if (memory != NULL && at >= 0 && checkpoint.start_position < ret->start_position) {
-		struct hfb_corrupt_range range = {
-			.position = checkpoint.start_position,
-			.end = ret->start_position,
-			.offset = ret->start_offset,
-			.end_offset = ret->start_offset,
-		};
-
-		rc = hfb_recover_corrupt(r, &range, ret->segments[r->first].name,
-					 "the segments before it are missing");
-	}
+	rc = start_settle(r, at >= 0 ? &checkpoint : NULL);
 	hfb_epochs_trim(&ret->epochs, ret->start_position);
 	corrupt_report(r);
 	/* The same for names: a killed process may have left some that are not durable. Not

@@ -279,10 +279,10 @@ sim_list(struct hfb_env *env, const char *path, hfb_env_entry each, void *arg)
 	return 0;
 }
 
+/* Of the folder @path; @all: of everything. */
 static int
-sim_sync_dir(struct hfb_env *env, const char *path)
+names_sync(struct sim_disk *d, const char *path, bool all)
 {
-	struct sim_disk *d = sim_disk_of(env);
 	int inode;
 
 	ENTER(d);
@@ -290,27 +290,26 @@ sim_sync_dir(struct hfb_env *env, const char *path)
 	if (inode < 0)
 		LEAVE(d, inode);
 	d->now++;
-	d->counts.dir_syncs++;
-	sim_sync_names(d, (uint32_t)inode);
+	if (all)
+		sim_moment_note(d, "sync of all", d->now);
+	else
+		d->counts.dir_syncs++;
+	sim_sync_names(d, all ? NO_INODE : (uint32_t)inode);
+	for (uint32_t i = 0; all && i < d->inodes_count; i++)
+		sim_sync_writes(d, i, d->now, false);
 	LEAVE(d, 0);
+}
+
+static int
+sim_sync_dir(struct hfb_env *env, const char *path)
+{
+	return names_sync(sim_disk_of(env), path, false);
 }
 
 static int
 sim_sync_all(struct hfb_env *env, const char *path)
 {
-	struct sim_disk *d = sim_disk_of(env);
-	int inode;
-
-	ENTER(d);
-	inode = sim_path_inode(d, path);
-	if (inode < 0)
-		LEAVE(d, inode);
-	d->now++;
-	sim_moment_note(d, "sync of all", d->now);
-	sim_sync_names(d, NO_INODE);
-	for (uint32_t i = 0; i < d->inodes_count; i++)
-		sim_sync_writes(d, i, d->now, false);
-	LEAVE(d, 0);
+	return names_sync(sim_disk_of(env), path, true);
 }
 
 static int
