@@ -619,6 +619,54 @@ test_where_nobody_waits_writes_are_plain_and_flushed_later(void)
 	rig_close(&rig);
 }
 
+/* The machine may have no huge pages: a ring is said to be of them. */
+static void
+test_a_ring_of_huge_pages_has_larger_writes(void)
+{
+	struct rig_config config = { .env = fault_env_reset(),
+				     .ring_bytes_max = 16 * MIB,
+				     .commit_stage = HFB_STAGE_RECEIVED };
+	uint64_t now, largest = 0;
+	uint32_t plain;
+	struct rig rig;
+
+	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "huge", &config), 0);
+	while (rig.log->ring_mask + 1 < config.ring_bytes_max) {
+		append_alone(&rig, 60000);
+		polls(&rig, 1);
+	}
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	if (!rig.store->flush_covers || rig.log->ring_now->buffer_slot < 0) {
+		fprintf(stderr, "no plain writes from a registered ring here: not tested\n");
+		CU_ASSERT_TRUE(rig_detach(&rig, true));
+		rig_close(&rig);
+		return;
+	}
+	rig.log->ring_now->huge = true;
+	now = hfb_clock_now_ns();
+	plain = fault_env.plain_writes;
+	/* goes round the ring, and over the ends of segments */
+	for (int round = 0; round < 24; round++, now += 10000000) {
+		uint64_t from = rig.log->submitted;
+
+		for (int i = 0; i < 40; i++)
+			CU_ASSERT_TRUE(rig_append(&rig, 60000));
+		settle(&rig, now);
+		if (fault_env.plain_writes == plain + 1 && rig.log->submitted - from > largest)
+			largest = rig.log->submitted - from;
+		settle(&rig, now + 6000000);
+		plain = fault_env.plain_writes;
+	}
+	CU_ASSERT_TRUE(largest > HFB_WRITE_BYTES_MAX);
+	CU_ASSERT_TRUE(largest <= HFB_WRITE_HUGE_BYTES_MAX);
+	CU_ASSERT_TRUE(rig_drain(&rig));
+	CU_ASSERT_TRUE(rig_check(&rig) > 0);
+	CU_ASSERT_EQUAL_FATAL(rig_reopen(&rig, true), 0);
+	CU_ASSERT_TRUE(rig_check(&rig) > 0);
+	CU_ASSERT_TRUE(rig_detach(&rig, true));
+	rig_close(&rig);
+}
+
 static void
 test_a_softer_stage_commits_what_is_under_way(void)
 {
@@ -766,6 +814,8 @@ main(void)
 		  test_writes_go_in_strides_where_nobody_waits_for_durable },
 		{ "where nobody waits writes are plain and flushed later",
 		  test_where_nobody_waits_writes_are_plain_and_flushed_later },
+		{ "a ring of huge pages has larger writes",
+		  test_a_ring_of_huge_pages_has_larger_writes },
 		{ "a silent disk lets the core nap", test_a_silent_disk_lets_the_core_nap },
 		CU_TEST_INFO_NULL,
 	};
