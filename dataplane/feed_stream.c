@@ -399,13 +399,13 @@ static void
 stream_hold(void *arg, void *datagram)
 {
 	struct hfb_feed_stream *stream = arg;
-	struct hfb_mbuf_private *private = hfb_mbuf_private(datagram);
+	struct hfb_mbuf_private *held = hfb_mbuf_private(datagram);
 
 	hfb_dassert(stream->feed->packet != NULL);
 	hfb_dassert(stream->feed->packet->mbuf == datagram);
 	rte_mbuf_refcnt_update(datagram, 1);
-	if (stream->feed->packet != &private->packet)
-	private->packet = *stream->feed->packet;
+	if (stream->feed->packet != &held->packet)
+		held->packet = *stream->feed->packet;
 	stream->feed->mbufs_held++;
 	stream->feed->core->feeds->mbufs_held++;
 }
