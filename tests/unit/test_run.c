@@ -428,11 +428,12 @@ test_lengths_and_what_the_port_knows_come_to_the_same(void)
 static void
 change_partition(struct packet *p, uint32_t how)
 {
-	struct hfb_frame_produce *head = (struct hfb_frame_produce *)(void *)(p->bytes + HEADERS);
-	uint64_t sequence = rig.log[1].producers[0].next + how;
+	struct hfb_frame_produce head;
 
-	head->partition = 11;
-	memcpy(&head->base_sequence, &sequence, sizeof(sequence));
+	memcpy(&head, p->bytes + HEADERS, sizeof(head));
+	head.partition = 11;
+	head.base_sequence = rig.log[1].producers[0].next + how;
+	memcpy(p->bytes + HEADERS, &head, sizeof(head));
 	checksums_set(p->bytes);
 }
 
