@@ -5,10 +5,10 @@
  * Who sends events one by one sends the same headers again and again. The first frame of a run
  * went through decode.c, session.c and produce.c; what they found of its addresses, session,
  * partition and producer is true of the next one as well if it says the same there, byte for
- * byte; where only partition or producer are others, these are looked up. Lengths, both checksums,
- *sequence, crc and the framing of records are checked here, for each. What differs in anything, or
- *is wrong, is left as it is to the long way, which knows by name what to refuse and whom to tell;
- *so no packet is dropped here.
+ * byte; where only partition or producer are others, these are looked up. Lengths, both
+ * checksums, sequence, crc and the framing of records are checked here, for each. What differs
+ * in anything, or is wrong, is left as it is to the long way, which knows by name what to refuse
+ * and whom to tell; so no packet is dropped here.
  *
  *	Ethernet | IPv4 without options | UDP | struct hfb_frame_produce | records
  *	0	 14			34    42			  98

@@ -127,10 +127,12 @@ class Runner:
     def limit(self, args, seconds, warmup=0.5, disk=False, cpus=2):
         """
         A raw limit. cpus: 2 its first thread where ours run, its second where the bus's core
-        runs; 1 where the bus's core runs; 0 where ours run.
+        runs; 1 where the bus's core runs; 0 where ours run; 'beside' where the bus's core runs,
+        while ours is kept busy.
         """
         more = ['--data', self.folder] if disk else []
-        cores = {2: f'{self.our_cpu},{self.bus_cpu}', 1: self.bus_cpu, 0: self.our_cpu}[cpus]
+        cores = {2: f'{self.our_cpu},{self.bus_cpu}', 1: self.bus_cpu, 0: self.our_cpu,
+                 'beside': f'{self.bus_cpu},{self.our_cpu}'}[cpus]
         return self.bench(['limit', *args, '--cores', str(cores), *more], seconds, warmup)
 
     def bus(self, **more):
