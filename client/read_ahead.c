@@ -15,13 +15,14 @@
 
 struct hfb_ahead {
 	struct io_uring ring;
-	uint8_t *memory; /* twice in a row */
-	bool fixed;	 /* registered with the ring */
-	int fd;		 /* O_DIRECT; -1 = not started */
-	uint64_t base, base_offset;
-	/* positions, chunks apart from `head` on */
+	uint8_t *memory;		 /* twice in a row */
+	bool fixed;			 /* registered with the ring */
+	int fd;				 /* O_DIRECT; -1 = not started */
+	uint64_t base, base_offset, end; /* of the segment; end: its last whole block */
+	/* positions: multiples of a chunk, or the segment's base or end */
 	uint64_t head, done, asked;
 	bool come[CHUNKS];
+	uint32_t size[CHUNKS];
 	uint32_t in_flight;
 	bool failed;
 };
@@ -87,6 +88,23 @@ hfb_ahead_destroy(struct hfb_ahead *a)
 	free(a);
 }
 
+/* Of the chunk that @position is in, what the segment has. */
+static uint64_t
+chunk_begin(const struct hfb_ahead *a, uint64_t position)
+{
+	uint64_t begin = position / HFB_AHEAD_CHUNK_BYTES * HFB_AHEAD_CHUNK_BYTES;
+
+	return begin > a->base ? begin : a->base;
+}
+
+static uint64_t
+chunk_end(const struct hfb_ahead *a, uint64_t position)
+{
+	uint64_t end = (position / HFB_AHEAD_CHUNK_BYTES + 1) * HFB_AHEAD_CHUNK_BYTES;
+
+	return end < a->end ? end : a->end;
+}
+
 static void
 reap(struct hfb_ahead *a)
 {
@@ -99,13 +117,13 @@ reap(struct hfb_ahead *a)
 		if (cqe->user_data >= CHUNKS)
 			continue; /* liburing's own, of a timeout */
 		a->in_flight--;
-		if (cqe->res != (int32_t)HFB_AHEAD_CHUNK_BYTES)
+		if (cqe->res != (int32_t)a->size[cqe->user_data])
 			a->failed = true;
 		a->come[cqe->user_data] = true;
 	}
 	io_uring_cq_advance(&a->ring, n);
 	while (a->done < a->asked && a->come[a->done / HFB_AHEAD_CHUNK_BYTES % CHUNKS])
-		a->done += HFB_AHEAD_CHUNK_BYTES;
+		a->done = chunk_end(a, a->done);
 }
 
 void
@@ -126,7 +144,8 @@ hfb_ahead_stop(struct hfb_ahead *a)
 }
 
 int
-hfb_ahead_start(struct hfb_ahead *a, int fd, uint64_t base, uint64_t base_offset, uint64_t position)
+hfb_ahead_start(struct hfb_ahead *a, int fd, uint64_t base, uint64_t base_offset, uint64_t end,
+		uint64_t position)
 {
 	char path[64];
 
@@ -138,36 +157,36 @@ hfb_ahead_start(struct hfb_ahead *a, int fd, uint64_t base, uint64_t base_offset
 		return -errno;
 	a->base = base;
 	a->base_offset = base_offset;
-	/* chunks end where positions are multiples of a chunk, so that none is cut in memory;
-	 * the first may be asked from before the segment's base: from there then */
-	a->head = position / HFB_AHEAD_CHUNK_BYTES * HFB_AHEAD_CHUNK_BYTES;
-	if (a->head < base)
-		a->head += HFB_AHEAD_CHUNK_BYTES;
-	a->done = a->asked = a->head;
+	a->end = base + (end - base) / BLOCK * BLOCK;
+	/* chunks end where positions are multiples of a chunk, so that none is cut in memory */
+	a->done = a->asked = a->head = chunk_begin(a, position);
 	return 0;
 }
 
 static void
 ask(struct hfb_ahead *a, uint64_t limit)
 {
+	uint64_t first = a->head / HFB_AHEAD_CHUNK_BYTES;
 	bool any = false;
 
-	while (a->in_flight < FLIGHT_MAX && a->asked + HFB_AHEAD_CHUNK_BYTES <= limit &&
-	       a->asked + HFB_AHEAD_CHUNK_BYTES - a->head <= HFB_AHEAD_BYTES) {
+	while (a->in_flight < FLIGHT_MAX && a->asked < a->end && chunk_end(a, a->asked) <= limit &&
+	       a->asked / HFB_AHEAD_CHUNK_BYTES - first < CHUNKS) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&a->ring);
 		uint32_t chunk = (uint32_t)(a->asked / HFB_AHEAD_CHUNK_BYTES % CHUNKS);
-		uint8_t *to = a->memory + (size_t)chunk * HFB_AHEAD_CHUNK_BYTES;
+		uint32_t size = (uint32_t)(chunk_end(a, a->asked) - a->asked);
+		uint8_t *to = a->memory + (a->asked & (HFB_AHEAD_BYTES - 1));
 		uint64_t at = a->base_offset + (a->asked - a->base);
 
 		if (sqe == NULL)
 			break;
 		if (a->fixed)
-			io_uring_prep_read_fixed(sqe, a->fd, to, HFB_AHEAD_CHUNK_BYTES, at, 0);
+			io_uring_prep_read_fixed(sqe, a->fd, to, size, at, 0);
 		else
-			io_uring_prep_read(sqe, a->fd, to, HFB_AHEAD_CHUNK_BYTES, at);
+			io_uring_prep_read(sqe, a->fd, to, size, at);
 		sqe->user_data = chunk;
 		a->come[chunk] = false;
-		a->asked += HFB_AHEAD_CHUNK_BYTES;
+		a->size[chunk] = size;
+		a->asked += size;
 		a->in_flight++;
 		any = true;
 	}
@@ -179,7 +198,8 @@ ask(struct hfb_ahead *a, uint64_t limit)
 uint64_t
 hfb_ahead_reach(const struct hfb_ahead *a, uint64_t position, uint64_t limit)
 {
-	uint64_t end = limit / HFB_AHEAD_CHUNK_BYTES * HFB_AHEAD_CHUNK_BYTES;
+	uint64_t end =
+		limit < a->end ? limit / HFB_AHEAD_CHUNK_BYTES * HFB_AHEAD_CHUNK_BYTES : a->end;
 
 	return a->fd < 0 || a->failed || position < a->head || end <= position ? 0 : end - position;
 }
@@ -187,10 +207,11 @@ hfb_ahead_reach(const struct hfb_ahead *a, uint64_t position, uint64_t limit)
 int64_t
 hfb_ahead_look(struct hfb_ahead *a, uint64_t position, uint64_t limit, const uint8_t **ret_bytes)
 {
-	uint64_t head = position / HFB_AHEAD_CHUNK_BYTES * HFB_AHEAD_CHUNK_BYTES;
+	uint64_t head;
 
 	if (hfb_ahead_reach(a, position, limit) == 0)
 		return -ENODATA;
+	head = chunk_begin(a, position);
 	/* a jump: what is in flight would come to where others are asked for by then */
 	if (head > a->done) {
 		hfb_ahead_stop(a);

@@ -4,7 +4,7 @@
  * flight, each byte used where the disk has put it.
  *
  *	r = hfb_ahead_create(&ahead);			 < 0: do without
- *	r = hfb_ahead_start(ahead, fd, base, position);
+ *	r = hfb_ahead_start(ahead, fd, base, base_offset, end, position);
  *	n = hfb_ahead_look(ahead, position, limit, &bytes);
  *	hfb_ahead_stop(ahead);
  *
@@ -12,8 +12,9 @@
  *	      head            position  done        asked        limit
  *
  * Memory is a ring of HFB_AHEAD_BYTES mapped twice in a row, so that no batch is cut.
- * Only whole chunks below `limit` are asked for: what is behind the last of them, and
- * whatever goes wrong here, is for the caller to read in another way.
+ * Below `limit` only whole chunks are asked for, and the segment's first and last piece of
+ * one: what is behind the last of them, and whatever goes wrong here, is for the caller to
+ * read in another way.
  *
  * Threads: the bus's.
  * Memory:  HFB_AHEAD_BYTES from create to destroy.
@@ -35,11 +36,12 @@ int hfb_ahead_create(struct hfb_ahead **ret_ahead);
 void hfb_ahead_destroy(struct hfb_ahead *ahead); /* accepts NULL */
 
 /*
- * Begin at @position of the segment behind @fd (not kept), whose position @base stands at
- * byte @base_offset of the file. 0, or negative errno: it cannot be opened so.
+ * Begin at @position of the segment behind @fd (not kept), which has the positions from @base,
+ * a multiple of 4 KiB, to @end; @base stands at byte @base_offset of the file. 0, or negative
+ * errno: it cannot be opened so.
  */
 int hfb_ahead_start(struct hfb_ahead *ahead, int fd, uint64_t base, uint64_t base_offset,
-		    uint64_t position);
+		    uint64_t end, uint64_t position);
 /* Wait for what is in flight and forget all. */
 void hfb_ahead_stop(struct hfb_ahead *ahead);
 

@@ -183,7 +183,7 @@ hfb_local_ahead_read(struct hfb_sub *sub, uint64_t limit, uint64_t need, struct 
 		/* refused: no memory, or a file system without O_DIRECT */
 		if ((l->ahead == NULL && hfb_ahead_create(&l->ahead) < 0) ||
 		    hfb_ahead_start(l->ahead, l->fd, l->file_base, HFB_SEGMENT_HEADER_BYTES,
-				    sub->position) < 0)
+				    l->file_end, sub->position) < 0)
 			l->ahead_refused = true;
 		if (l->ahead_refused)
 			return -ENODATA;
