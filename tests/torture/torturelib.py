@@ -199,7 +199,10 @@ class Bus:
             done = self.hfbus("topic", "describe", topic, "--json", check=False)
             if done.returncode != 0:
                 return None
-            at = json.loads(done.stdout)["partitions"][partition]
+            partitions = json.loads(done.stdout)["partitions"]
+            if len(partitions) <= partition:
+                return None  # a bus that has just started has not opened it yet
+            at = partitions[partition]
             return at["received"]["offset"] == at["committed"]["offset"] and at["committed"]
         return wait_for(f"end of {topic}/{partition} that is committed", end)["offset"]
 
