@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "frame_out.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+
+#include "checksum.h"
 
 #define POOL_MBUFS   4095u
 #define LINK_WAIT_MS 15000u
@@ -28,22 +31,6 @@ put_u32(uint8_t *to, uint32_t value)
 {
 	put_u16(to, value >> 16);
 	put_u16(to + 2, value);
-}
-
-static uint32_t
-sum(uint32_t sum, const uint8_t *at, uint32_t bytes)
-{
-	for (; bytes >= 2; at += 2, bytes -= 2)
-		sum += (uint32_t)at[0] << 8 | at[1];
-	return bytes > 0 ? sum + ((uint32_t)at[0] << 8) : sum;
-}
-
-static uint16_t
-fold(uint32_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
 }
 
 void
@@ -80,17 +67,21 @@ frame_write(const struct frame_out *out, struct frame_line *line, const uint8_t 
 	    uint32_t bytes, uint8_t *to)
 {
 	uint32_t udp = 8 + bytes;
+	uint16_t c;
 
 	memcpy(to, line->headers, FRAME_HEADERS);
 	memcpy(to + FRAME_HEADERS, payload, bytes);
 	put_u16(to + 16, 20 + udp);
 	put_u16(to + 18, line->id++);
-	put_u16(to + 24, (uint16_t)~fold(sum(0, to + 14, 20)));
+	c = (uint16_t)~hfb_sum_ipv4(to + 14);
+	memcpy(to + 24, &c, sizeof(c));
 	put_u16(to + 38, udp);
 	if (out->udp_checksums) {
-		uint16_t c = (uint16_t)~fold(sum(17 + udp + sum(0, to + 26, 8), to + 34, udp));
+		uint64_t sum = htons(17) + htons((uint16_t)udp) + hfb_sum_load(to + 26);
 
-		put_u16(to + 40, c != 0 ? c : 0xffff);
+		c = (uint16_t)~hfb_sum_fold(hfb_sum_bytes(sum, to + 34, udp));
+		c = c != 0 ? c : 0xffff;
+		memcpy(to + 40, &c, sizeof(c));
 	}
 	return FRAME_HEADERS + bytes;
 }

@@ -28,6 +28,7 @@
 #include <rte_mbuf.h>
 
 #include "bench.h"
+#include "checksum.h"
 #include "crc32c.h"
 #include "link_memif.h"
 
@@ -113,12 +114,6 @@ mbuf_take(struct link_memif *l)
 	return l->fresh[--l->fresh_count];
 }
 
-static inline uint64_t
-sum32(uint64_t word)
-{
-	return (word & 0xffffffffu) + (word >> 32);
-}
-
 /* Lengths and what depends on them, for a batch that is not full. */
 static uint64_t
 head_shorten(const struct link_memif *l, uint8_t *packet, uint32_t records_bytes)
@@ -131,7 +126,7 @@ head_shorten(const struct link_memif *l, uint8_t *packet, uint32_t records_bytes
 	memcpy(packet + 38, &now, 2);
 	memcpy(packet + 16, &total, 2);
 	memset(packet + 24, 0, 2);
-	c = (uint16_t)~link_fold(link_sum(0, packet + 14, 20));
+	c = (uint16_t)~hfb_sum_ipv4(packet + 14);
 	memcpy(packet + 24, &c, 2);
 	/* the length counts twice: in the header and in the pseudo header */
 	return l->head_sum + 2 * (0xffffull - was) + 2ull * now;
@@ -160,7 +155,7 @@ batch_send(struct link_memif *l, const struct partition *p, uint64_t sequence, u
 
 		for (uint64_t n = sequence; n < sequence + count; n++, at += l->record_bytes) {
 			memcpy(at, &n, sizeof(n));
-			numbers += sum32(n);
+			numbers += hfb_sum_word(n);
 		}
 	}
 	crc = hfb_crc32c(0, records, records_bytes);
@@ -168,7 +163,7 @@ batch_send(struct link_memif *l, const struct partition *p, uint64_t sequence, u
 		sum += l->template_sum[which] + numbers;
 	} else {
 		sum = head_shorten(l, packet, records_bytes);
-		sum = link_sum(sum, records, records_bytes);
+		sum = hfb_sum_bytes(sum, records, records_bytes);
 	}
 	produce = (struct hfb_frame_produce *)(void *)(packet + PRODUCE_AT);
 	packet_number = ++l->way.packet;
@@ -177,8 +172,8 @@ batch_send(struct link_memif *l, const struct partition *p, uint64_t sequence, u
 	memcpy(&produce->count, &count, 4);
 	memcpy(&produce->payload_crc, &crc, 4);
 	memcpy(&produce->base_sequence, &sequence, 8);
-	sum += sum32(packet_number) + sum32(sequence) + p->handle + count + crc;
-	checksum = (uint16_t)~link_fold(sum);
+	sum += hfb_sum_word(packet_number) + hfb_sum_word(sequence) + p->handle + count + crc;
+	checksum = (uint16_t)~hfb_sum_fold(sum);
 	checksum = checksum != 0 ? checksum : 0xffff;
 	memcpy(packet + 40, &checksum, 2);
 	mbuf->data_len = (uint16_t)(RECORDS_AT + records_bytes);
@@ -517,7 +512,7 @@ templates_fill(struct link_memif *l, uint64_t seed)
 			memcpy(to, &record, sizeof(record));
 		}
 		l->template_sum[t] =
-			link_sum(0, l->templates + (size_t)t * RECORDS_MAX, l->batch_bytes);
+			hfb_sum_bytes(0, l->templates + (size_t)t * RECORDS_MAX, l->batch_bytes);
 	}
 }
 
@@ -539,11 +534,11 @@ head_make(struct link_memif *l)
 	memcpy(l->head, l->way.headers, LINK_HEADERS);
 	memcpy(l->head + 16, &total, 2);
 	memcpy(l->head + 38, &udp, 2);
-	c = (uint16_t)~link_fold(link_sum(0, l->head + 14, 20));
+	c = (uint16_t)~hfb_sum_ipv4(l->head + 14);
 	memcpy(l->head + 24, &c, 2);
 	memcpy(l->head + PRODUCE_AT, &produce, sizeof(produce));
-	l->head_sum = link_sum(htons(17) + (uint64_t)udp, l->head + 26, 8);
-	l->head_sum = link_sum(l->head_sum, l->head + 34, RECORDS_AT - 34);
+	l->head_sum = hfb_sum_bytes(htons(17) + (uint64_t)udp, l->head + 26, 8);
+	l->head_sum = hfb_sum_bytes(l->head_sum, l->head + 34, RECORDS_AT - 34);
 }
 
 static int

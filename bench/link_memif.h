@@ -53,16 +53,4 @@ const uint8_t *link_frame_of(const struct link_way *way, const struct rte_mbuf *
 			     uint32_t *ret_bytes);
 void link_metadata_ask(struct link_way *way, const char *topic, uint32_t first);
 
-/* Sum of 16-bit words in memory order, and folded (RFC 1071). */
-uint64_t link_sum(uint64_t sum, const void *bytes, uint32_t size);
-static inline uint16_t
-link_fold(uint64_t sum)
-{
-	sum = (sum & 0xffffffffu) + (sum >> 32);
-	sum = (sum & 0xffffffffu) + (sum >> 32);
-	sum = (sum & 0xffffu) + (sum >> 16);
-	sum = (sum & 0xffffu) + (sum >> 16);
-	return (uint16_t)sum;
-}
-
 #endif

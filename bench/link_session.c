@@ -15,6 +15,7 @@
 #include <rte_mbuf.h>
 
 #include "bench.h"
+#include "checksum.h"
 #include "link_memif.h"
 
 #define LINK_WAIT_MS 15000u
@@ -26,26 +27,6 @@
 
 /* DPDK is begun once a process; repetitions share the port. */
 static struct bench_dpdk dpdk;
-
-uint64_t
-link_sum(uint64_t sum, const void *bytes, uint32_t size)
-{
-	const uint8_t *at = bytes;
-
-	for (; size >= 8; at += 8, size -= 8) {
-		uint64_t word;
-
-		memcpy(&word, at, 8);
-		sum += (word & 0xffffffffu) + (word >> 32);
-	}
-	if (size > 0) {
-		uint64_t word = 0;
-
-		memcpy(&word, at, size);
-		sum += (word & 0xffffffffu) + (word >> 32);
-	}
-	return sum;
-}
 
 /* The bus must not lose its peer while it sends: by now it has nothing to send. */
 static void
@@ -225,12 +206,12 @@ link_frame_send(struct link_way *way, uint8_t type, void *frame, uint32_t bytes,
 		memcpy(packet + LINK_HEADERS + bytes, tail, tail_bytes);
 	packet[16] = (uint8_t)((20 + udp) >> 8);
 	packet[17] = (uint8_t)(20 + udp);
-	c = (uint16_t)~link_fold(link_sum(0, packet + 14, 20));
+	c = (uint16_t)~hfb_sum_ipv4(packet + 14);
 	memcpy(packet + 24, &c, 2);
 	packet[38] = (uint8_t)(udp >> 8);
 	packet[39] = (uint8_t)udp;
-	sum = link_sum(htons(17) + (uint64_t)htons((uint16_t)udp), packet + 26, 8);
-	c = (uint16_t)~link_fold(link_sum(sum, packet + UDP_AT, udp));
+	sum = hfb_sum_bytes(htons(17) + (uint64_t)htons((uint16_t)udp), packet + 26, 8);
+	c = (uint16_t)~hfb_sum_fold(hfb_sum_bytes(sum, packet + UDP_AT, udp));
 	c = c != 0 ? c : 0xffff;
 	memcpy(packet + 40, &c, 2);
 	packet_send(way, packet, LINK_HEADERS + bytes + tail_bytes);
@@ -251,8 +232,8 @@ link_frame_of(const struct link_way *way, const struct rte_mbuf *mbuf, uint32_t 
 	if (p[36] != way->own_port >> 8 || p[37] != (way->own_port & 0xff) ||
 	    udp < 8 + HFB_FRAME_BYTES || udp > mbuf->data_len - UDP_AT)
 		return NULL;
-	sum = link_sum(htons(17) + (uint64_t)htons((uint16_t)udp), p + 26, 8);
-	if ((p[40] | p[41]) != 0 && link_fold(link_sum(sum, p + UDP_AT, udp)) != 0xffff)
+	sum = hfb_sum_bytes(htons(17) + (uint64_t)htons((uint16_t)udp), p + 26, 8);
+	if ((p[40] | p[41]) != 0 && hfb_sum_fold(hfb_sum_bytes(sum, p + UDP_AT, udp)) != 0xffff)
 		return NULL;
 	p += LINK_HEADERS;
 	if (p[0] != HFB_WIRE_MAGIC || p[1] != HFB_WIRE_VERSION)

@@ -6,7 +6,7 @@
  *   decode.c   Ethernet, VLAN, ARP, IPv4, ICMP echo, UDP -> struct hfb_packet
  *   feed*.c    a packet for a feed's (group, port)	-> arbitration -> append
  *   session.c  a packet for this core's UDP port	-> frame -> produce / subscribe
- *   run.c	the next ones of the same session	-> append
+ *   produce_run.c the next ones of the same session	-> append
  *   local.c    frames from local clients' channels	-> the same
  *   handover.c packets for a partition of another core -> its ring
  *   (storage)  hfb_writer_publish(): all that was appended is received
@@ -135,7 +135,7 @@ struct hfb_core {
 	struct hfb_sessions *sessions;
 	struct hfb_feeds *feeds;
 	struct hfb_locals *locals;
-	struct hfb_session *produced_by; /* by the packet decoded last: run.c may go on */
+	struct hfb_session *produced_by; /* by the packet decoded last: produce_run.c may go on */
 	struct hfb_partition *dirty; /* logs that advanced this turn, set by storage's callback */
 	struct hfb_spsc *in[HFB_CORES_MAX];  /* mbufs handed over by core i; NULL for itself */
 	struct hfb_spsc *out[HFB_CORES_MAX]; /* = in[id] of core i */
@@ -240,8 +240,8 @@ void hfb_decode_burst(struct hfb_core *core, struct hfb_queue *queue, struct rte
 int hfb_decode_frame(const uint8_t *frame, uint32_t bytes, struct hfb_packet *ret_packet);
 
 /*
- * run.c: PRODUCE frames that follow those of core->produced_by. Returns how many of @mbufs it
- * has appended, 0..@n; the next one takes the long way. Takes no reference.
+ * produce_run.c: PRODUCE frames that follow those of core->produced_by. Returns how many of @mbufs
+ * it has appended, 0..@n; the next one takes the long way. Takes no reference.
  */
 uint32_t hfb_run_take(struct hfb_core *core, const struct hfb_queue *queue, struct rte_mbuf **mbufs,
 		      uint32_t n);

@@ -500,6 +500,9 @@ rig_start(const char *folder)
 void
 rig_resume(struct rig *rig, uint32_t epoch, uint64_t position, uint64_t offset)
 {
+	rig->ended_epoch = epoch - 1;
+	rig->ended_at = position;
+	rig->ended_offset = offset;
 	rig->epoch = epoch;
 	slot(rig)->leader_epoch = epoch;
 	rig->position = position;

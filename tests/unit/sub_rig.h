@@ -54,7 +54,7 @@ struct rig {
 /* @folder NULL = a new one. A folder used before keeps its files. */
 struct rig *rig_start(const char *folder);
 void rig_stop(struct rig *rig); /* closes everything but the folder */
-/* Go on where another rig's log was cut at (@position, @offset), in a new epoch. */
+/* The epoch before @epoch was cut at (@position, @offset): go on there. */
 void rig_resume(struct rig *rig, uint32_t epoch, uint64_t position, uint64_t offset);
 
 /* The topic is deleted, and made again under its name: another log, at its beginning. */

@@ -106,9 +106,6 @@ truncated(bool manual)
 	struct hfb_bus *bus;
 
 	rig_append(rig, 20);
-	rig->ended_epoch = 1;
-	rig->ended_at = rig->position;
-	rig->ended_offset = rig->offset;
 	rig_resume(rig, 2, rig->position, rig->offset);
 	rig_append(rig, 30);
 	bus = rig_bus_open(rig);
@@ -147,9 +144,6 @@ test_an_offset_beyond_the_end_misses_nothing_of_this_run(void)
 	struct hfb_bus *bus;
 
 	rig_append(rig, 20);
-	rig->ended_epoch = 1;
-	rig->ended_at = rig->position;
-	rig->ended_offset = rig->offset;
 	rig_resume(rig, 2, rig->position, rig->offset);
 	rig_append(rig, 5);
 	bus = rig_bus_open(rig);

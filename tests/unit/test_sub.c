@@ -305,9 +305,6 @@ test_restart_goes_on(void)
 	rig_expect_events(sub, 300, 500);
 	CU_ASSERT_PTR_NULL(rig_next(sub, 50));
 	rig = rig_start(bus != NULL ? hfb_bus_data_dir(bus) : NULL);
-	rig->ended_epoch = 1;
-	rig->ended_at = position;
-	rig->ended_offset = offset;
 	rig_resume(rig, 2, position, offset);
 	rig_append(rig, 10);
 	rig_expect_events(sub, 500, 510);

@@ -201,9 +201,6 @@ test_truncation_is_told(void)
 	rig_stop(rig);
 	/* a crash took the third batch, and others came in its place */
 	rig = rig_start(hfb_bus_data_dir(bus));
-	rig->ended_epoch = 1;
-	rig->ended_at = position;
-	rig->ended_offset = offset;
 	rig_resume(rig, 2, position, offset);
 	rig_append(rig, 3);
 	item = rig_next(sub, 2000);
@@ -233,9 +230,6 @@ test_an_offset_of_an_epoch_that_ended_is_told(void)
 	struct hfb_err err;
 
 	rig_append(rig, 20);
-	rig->ended_epoch = 1;
-	rig->ended_at = rig->position;
-	rig->ended_offset = rig->offset;
 	rig_resume(rig, 2, rig->position, rig->offset);
 	for (int i = 0; i < 3; i++)
 		rig_append(rig, 10);
@@ -272,7 +266,6 @@ test_an_epoch_that_left_nothing_hides_no_event(void)
 	struct hfb_sub *sub;
 	struct hfb_err err;
 
-	rig->ended_epoch = 1;
 	rig_resume(rig, 2, 0, 0);
 	rig_append(rig, 20);
 	bus = rig_bus_open(rig);

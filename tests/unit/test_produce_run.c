@@ -485,5 +485,5 @@ main(void)
 		  test_lengths_and_what_the_port_knows_come_to_the_same },
 		CU_TEST_INFO_NULL,
 	};
-	return hfb_test_main_fixture("run", tests, set_up, tear_down);
+	return hfb_test_main_fixture("produce_run", tests, set_up, tear_down);
 }

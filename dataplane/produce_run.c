@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * run.c - PRODUCE frames of one session that follow each other in a burst.
+ * produce_run.c - PRODUCE frames of one session that follow each other in a burst.
  *
  * Who sends events one by one sends the same headers again and again. The first frame of a run
  * went through decode.c, session.c and produce.c; what they found of its addresses, session,
