@@ -135,14 +135,6 @@ offset_answer(struct hfb_core *core, struct hfb_session *session, struct hfb_bin
 		hfb_binding_pend(core, binding);
 }
 
-/* The copy is not what the producer meant; counted where it was found. */
-static void
-refuse_bad(struct hfb_core *core, struct hfb_session *session, const struct hfb_frame_produce *head,
-	   struct hfb_partition *partition)
-{
-	refuse(core, session, head, partition, HFB_WIRE_BAD_BATCH, head->base_sequence);
-}
-
 /*
  * The batch is next in its producer's order and there is room. Copies, checks and
  * appends; false: what was copied is not what the producer meant.
@@ -202,6 +194,137 @@ head_good(const struct hfb_frame_produce *head, uint32_t records_bytes)
 	       head->base_sequence <= UINT64_MAX - head->count;
 }
 
+/* The frame's partition when it is this core's; NULL: the frame was passed on or refused. */
+static struct hfb_partition *
+partition_here(struct hfb_core *core, struct hfb_session *session,
+	       const struct hfb_frame_produce *head, const struct hfb_packet *packet)
+{
+	struct hfb_partition *partition = hfb_partition_get(core->node, head->partition);
+
+	/* what the bus keeps for itself is written by who may open its socket, not from a network
+	 */
+	if (partition == NULL || (partition->core == core->id && partition->detaching) ||
+	    (partition->internal && session->kind != HFB_SESSION_LOCAL)) {
+		core->stats[HFB_STAT_PRODUCE_REFUSED_PARTITION]++;
+		hfb_session_error(core, session, head->frame.packet, HFB_WIRE_NO_PARTITION);
+		return NULL;
+	}
+	if (partition->core != core->id) {
+		elsewhere(core, session, head, partition, packet);
+		return NULL;
+	}
+	return partition;
+}
+
+/* When the packet came to its port, if that is to be kept (`timestamps` of the port); else 0. */
+static uint64_t
+port_time(const struct hfb_core *core, const struct hfb_packet *packet)
+{
+	if (packet != NULL && packet->port_time_ns != 0 &&
+	    core->node->ports[packet->port].config->timestamps)
+		return packet->port_time_ns;
+	return 0;
+}
+
+/* Could the log take it, whatever came before? False: refused. @size is the batch's. */
+static bool
+acceptable(struct hfb_core *core, struct hfb_session *session, const struct hfb_frame_produce *head,
+	   struct hfb_partition *partition, uint32_t records_bytes, uint32_t size)
+{
+	if (!head_good(head, records_bytes)) {
+		hfb_drop(core, HFB_STAT_DROP_BATCH_FRAMING);
+		hfb_session_error(core, session, head->frame.packet, HFB_WIRE_BAD_BATCH);
+		return false;
+	}
+	/* there is no mirror yet, and a stage that cannot be reached is never promised */
+	if ((head->flags & HFB_PRODUCE_ACK_STAGE) > HFB_STAGE_DURABLE) {
+		core->stats[HFB_STAT_PRODUCE_REFUSED_STAGE]++;
+		refuse(core, session, head, partition, HFB_WIRE_STAGE_UNAVAILABLE,
+		       EXPECTED_UNKNOWN);
+		return false;
+	}
+	if (size < records_bytes || size > hfb_log_batch_bytes_max(partition->log)) {
+		core->stats[HFB_STAT_PRODUCE_REFUSED_LARGE]++;
+		refuse(core, session, head, partition, HFB_WIRE_TOO_LARGE, EXPECTED_UNKNOWN);
+		return false;
+	}
+	return true;
+}
+
+/* The producer's with this partition, often the one of the last frame; NULL: none yet. */
+static struct hfb_binding *
+binding_of(struct hfb_core *core, struct hfb_session *session, const struct hfb_frame_produce *head,
+	   struct hfb_partition *partition)
+{
+	struct hfb_binding *last = session->last;
+
+	if (last != NULL && last->producer_id == head->producer_id && last->partition == partition)
+		return last;
+	return hfb_binding_find(core, session, head->producer_id, partition);
+}
+
+/* Is it what its producer's order wants next? False: it is there already, or refused. */
+static bool
+next_in_order(struct hfb_core *core, struct hfb_session *session,
+	      const struct hfb_frame_produce *head, struct hfb_partition *partition,
+	      struct hfb_binding *binding)
+{
+	uint64_t expected = 0;
+
+	switch (hfb_log_sequence_check(partition->log, head->producer_id, head->producer_epoch,
+				       head->base_sequence, head->count, &expected)) {
+	case HFB_SEQUENCE_NEXT:
+		return true;
+	case HFB_SEQUENCE_DUPLICATE:
+		duplicate(core, session, head, partition, binding, expected);
+		break;
+	case HFB_SEQUENCE_GAP:
+		core->stats[HFB_STAT_PRODUCE_REFUSED_GAP]++;
+		refuse(core, session, head, partition, HFB_WIRE_SEQUENCE_GAP, expected);
+		break;
+	case HFB_SEQUENCE_FENCED:
+		core->stats[HFB_STAT_PRODUCE_REFUSED_FENCED]++;
+		refuse(core, session, head, partition, HFB_WIRE_FENCED, EXPECTED_UNKNOWN);
+		break;
+	case HFB_SEQUENCE_UNKNOWN:
+		core->stats[HFB_STAT_PRODUCE_REFUSED_UNKNOWN]++;
+		refuse(core, session, head, partition, HFB_WIRE_UNKNOWN_PRODUCER, 0);
+		break;
+	case HFB_SEQUENCE_TOO_MANY:
+		core->stats[HFB_STAT_PRODUCE_REFUSED_MANY]++;
+		refuse(core, session, head, partition, HFB_WIRE_TOO_MANY, 0);
+		break;
+	}
+	return false;
+}
+
+/*
+ * The batch is in the log: what its binding knows now, and who is to hear of it. After a @plain
+ * one, without a port's stamp, produce_run.c may take the next ones.
+ */
+static void
+note(struct hfb_core *core, struct hfb_session *session, const struct hfb_frame_produce *head,
+     struct hfb_binding *binding, const struct hfb_appended *appended, bool plain)
+{
+	bool wants_offset = (head->flags & HFB_PRODUCE_WANT_OFFSET) != 0;
+
+	session->last = binding;
+	if (binding->producer_epoch != head->producer_epoch)
+		hfb_binding_epoch(binding, head->producer_epoch);
+	binding->ack_stage = head->flags & HFB_PRODUCE_ACK_STAGE;
+	binding->used_ns = core->now_ns;
+	hfb_binding_appended(core, binding, appended->end_position,
+			     head->base_sequence + head->count, head->count);
+	if (wants_offset)
+		offset_answer(core, session, binding, appended->base_offset);
+	else if (binding->ack_stage == HFB_STAGE_RECEIVED)
+		hfb_binding_pend(core, binding);
+	if (binding->ack_stage != HFB_STAGE_RECEIVED)
+		hfb_log_durable_wanted(binding->partition->log);
+	if (!wants_offset && plain)
+		core->produced_by = session;
+}
+
 void
 hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const volatile uint8_t *frame,
 		  uint32_t bytes, const struct hfb_packet *packet)
@@ -211,8 +334,7 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 	struct hfb_appended appended;
 	struct hfb_binding *binding;
 	enum hfb_log_refusal why;
-	uint64_t port_time_ns = 0;
-	uint64_t expected = 0;
+	uint64_t port_time_ns;
 	uint32_t records_bytes, size;
 	bool made = false;
 	uint8_t *at;
@@ -224,69 +346,17 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 	}
 	hfb_wire_load(&head, frame, sizeof(head));
 	records_bytes = bytes - (uint32_t)sizeof(head);
-	partition = hfb_partition_get(core->node, head.partition);
-	/* what the bus keeps for itself is written by who may open its socket, not from a network
-	 */
-	if (partition == NULL || (partition->core == core->id && partition->detaching) ||
-	    (partition->internal && session->kind != HFB_SESSION_LOCAL)) {
-		core->stats[HFB_STAT_PRODUCE_REFUSED_PARTITION]++;
-		hfb_session_error(core, session, head.frame.packet, HFB_WIRE_NO_PARTITION);
+	partition = partition_here(core, session, &head, packet);
+	if (partition == NULL)
 		return;
-	}
-	if (partition->core != core->id) {
-		elsewhere(core, session, &head, partition, packet);
-		return;
-	}
-	if (!head_good(&head, records_bytes)) {
-		hfb_drop(core, HFB_STAT_DROP_BATCH_FRAMING);
-		hfb_session_error(core, session, head.frame.packet, HFB_WIRE_BAD_BATCH);
-		return;
-	}
-	/* there is no mirror yet, and a stage that cannot be reached is never promised */
-	if ((head.flags & HFB_PRODUCE_ACK_STAGE) > HFB_STAGE_DURABLE) {
-		core->stats[HFB_STAT_PRODUCE_REFUSED_STAGE]++;
-		refuse(core, session, &head, partition, HFB_WIRE_STAGE_UNAVAILABLE,
-		       EXPECTED_UNKNOWN);
-		return;
-	}
-	if (packet != NULL && packet->port_time_ns != 0 &&
-	    core->node->ports[packet->port].config->timestamps)
-		port_time_ns = packet->port_time_ns;
+	port_time_ns = port_time(core, packet);
 	size = HFB_BATCH_HEADER_BYTES + records_bytes + (port_time_ns != 0 ? EXTENSION_BYTES : 0);
-	if (size < records_bytes || size > hfb_log_batch_bytes_max(partition->log)) {
-		core->stats[HFB_STAT_PRODUCE_REFUSED_LARGE]++;
-		refuse(core, session, &head, partition, HFB_WIRE_TOO_LARGE, EXPECTED_UNKNOWN);
+	if (!acceptable(core, session, &head, partition, records_bytes, size))
 		return;
-	}
 
-	binding = session->last;
-	if (binding == NULL || binding->producer_id != head.producer_id ||
-	    binding->partition != partition)
-		binding = hfb_binding_find(core, session, head.producer_id, partition);
-	switch (hfb_log_sequence_check(partition->log, head.producer_id, head.producer_epoch,
-				       head.base_sequence, head.count, &expected)) {
-	case HFB_SEQUENCE_NEXT:
-		break;
-	case HFB_SEQUENCE_DUPLICATE:
-		duplicate(core, session, &head, partition, binding, expected);
+	binding = binding_of(core, session, &head, partition);
+	if (!next_in_order(core, session, &head, partition, binding))
 		return;
-	case HFB_SEQUENCE_GAP:
-		core->stats[HFB_STAT_PRODUCE_REFUSED_GAP]++;
-		refuse(core, session, &head, partition, HFB_WIRE_SEQUENCE_GAP, expected);
-		return;
-	case HFB_SEQUENCE_FENCED:
-		core->stats[HFB_STAT_PRODUCE_REFUSED_FENCED]++;
-		refuse(core, session, &head, partition, HFB_WIRE_FENCED, EXPECTED_UNKNOWN);
-		return;
-	case HFB_SEQUENCE_UNKNOWN:
-		core->stats[HFB_STAT_PRODUCE_REFUSED_UNKNOWN]++;
-		refuse(core, session, &head, partition, HFB_WIRE_UNKNOWN_PRODUCER, 0);
-		return;
-	case HFB_SEQUENCE_TOO_MANY:
-		core->stats[HFB_STAT_PRODUCE_REFUSED_MANY]++;
-		refuse(core, session, &head, partition, HFB_WIRE_TOO_MANY, 0);
-		return;
-	}
 	at = hfb_log_claim(partition->log, size, false, &why);
 	if (at == NULL) {
 		refuse_full(core, session, &head, partition, why);
@@ -307,22 +377,8 @@ hfb_produce_frame(struct hfb_core *core, struct hfb_session *session, const vola
 		/* only producers that got something in keep a place in the table */
 		if (made)
 			hfb_binding_free(core, binding);
-		refuse_bad(core, session, &head, partition);
+		refuse(core, session, &head, partition, HFB_WIRE_BAD_BATCH, head.base_sequence);
 		return;
 	}
-	session->last = binding;
-	if (binding->producer_epoch != head.producer_epoch)
-		hfb_binding_epoch(binding, head.producer_epoch);
-	binding->ack_stage = head.flags & HFB_PRODUCE_ACK_STAGE;
-	binding->used_ns = core->now_ns;
-	hfb_binding_appended(core, binding, appended.end_position, head.base_sequence + head.count,
-			     head.count);
-	if ((head.flags & HFB_PRODUCE_WANT_OFFSET) != 0)
-		offset_answer(core, session, binding, appended.base_offset);
-	else if (binding->ack_stage == HFB_STAGE_RECEIVED)
-		hfb_binding_pend(core, binding);
-	if (binding->ack_stage != HFB_STAGE_RECEIVED)
-		hfb_log_durable_wanted(partition->log);
-	if ((head.flags & HFB_PRODUCE_WANT_OFFSET) == 0 && port_time_ns == 0)
-		core->produced_by = session;
+	note(core, session, &head, binding, &appended, port_time_ns == 0);
 }
