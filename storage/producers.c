@@ -44,6 +44,9 @@ hfb_producers_note(struct hfb_producers *p, const struct hfb_dedup_entry *entry)
 {
 	uint32_t *place;
 
+#ifdef HFB_BUG_DEDUP_NOT_REBUILT
+	return 0; /* tests only */
+#endif
 	if (p->count == p->max && grow(p) < 0)
 		return -ENOMEM;
 	place = place_of(p, entry->producer_id);

@@ -5,9 +5,9 @@
  *	list the folder			segments by name
  *	load the checkpoint		refused by name: go on without
  *	read each segment's header	bad: reported, base from the name
- *	sealed segments			their index tells all; bad or missing: scan
- *	walk from the checkpoint on	recover_walk.c: batches, corruption, the end
- *	classify what lies behind	unused, stray
+ *	sealed segments			recover_sealed.c: their index tells all; bad or missing:
+ *scan walk from the checkpoint on	recover_walk.c: batches, corruption, the end classify what
+ *lies behind	unused, stray
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,15 +21,9 @@
 #include "env.h"
 #include "file.h"
 #include "recover.h"
-#include "recover_walk.h"
+#include "recover_private.h"
 
 #define REACH_DEFAULT HFB_RING_BYTES_MAX
-
-static uint64_t
-segment_end(const struct hfb_recovered_segment *s)
-{
-	return s->base_position + s->capacity_bytes;
-}
 
 /* The folder. --------------------------------------------------------------- */
 
@@ -83,13 +77,14 @@ segment_inspect(struct hfb_recovery *r, const struct hfb_recover_config *config,
 	struct hfb_compacted_header head;
 	struct hfb_segment_header h;
 	struct hfb_err why;
-	char path[4096];
+	char path[HFB_PATH_MAX];
 	uint64_t size;
 	int64_t n;
 	int fd, ret;
 
-	if ((size_t)snprintf(path, sizeof(path), "%s/%s", r->folder, s->name) >= sizeof(path))
-		return hfb_err_set(err, -ENAMETOOLONG, "%s: path too long", r->folder);
+	ret = hfb_recover_path(r, s, ".seg", path, err);
+	if (ret < 0)
+		return ret;
 	ret = hfb_file_open(r->env, path, &fd, &size, err);
 	if (ret < 0)
 		return ret;
@@ -152,7 +147,7 @@ folder_inspect(struct hfb_recovery *r, const struct hfb_recover_config *config, 
 		rc = segment_inspect(r, config, s, err);
 		if (rc < 0)
 			return rc;
-		if (i + 1 < ret->segments_count && segment_end(s) > s[1].base_position) {
+		if (i + 1 < ret->segments_count && hfb_recovered_end(s) > s[1].base_position) {
 			if (!s->header_bad)
 				hfb_recover_note(r, "%s/%s: reaches into %s; cut there", r->folder,
 						 s->name, s[1].name);
@@ -177,7 +172,7 @@ segment_of(const struct hfb_recovered *ret, uint32_t first, uint64_t position)
 
 	for (uint32_t i = first; i < ret->segments_count; i++)
 		if (position >= ret->segments[i].base_position &&
-		    position <= segment_end(&ret->segments[i]))
+		    position <= hfb_recovered_end(&ret->segments[i]))
 			found = (int)i;
 	return found;
 }
@@ -215,7 +210,7 @@ checkpoint_place(struct hfb_recovery *r, const struct hfb_checkpoint *c)
 		return -1;
 	}
 	s = &ret->segments[at];
-	if (c->position > s->base_position && c->position < segment_end(s) &&
+	if (c->position > s->base_position && c->position < hfb_recovered_end(s) &&
 	    (c->segment_base != s->base_position || s->kind == HFB_SEGMENT_COMPACTED)) {
 		hfb_recover_note(r,
 				 "%s/" HFB_CHECKPOINT_NAME
@@ -247,14 +242,12 @@ checkpoint_apply(struct hfb_recovery *r, const struct hfb_checkpoint *c, uint32_
 		if (rc < 0)
 			return rc;
 	}
-#ifndef HFB_BUG_DEDUP_NOT_REBUILT
 	for (uint32_t i = 0; i < c->dedup_count; i++) {
 		rc = hfb_producers_note(&r->producers, &c->dedup[i]);
 		if (rc < 0)
 			return rc;
 	}
-#endif
-	if (c->position > s->base_position && c->position < segment_end(s)) {
+	if (c->position > s->base_position && c->position < hfb_recovered_end(s)) {
 		index = hfb_recover_index(r, at);
 		if (index == NULL)
 			return -ENOMEM;
@@ -273,179 +266,81 @@ checkpoint_apply(struct hfb_recovery *r, const struct hfb_checkpoint *c, uint32_
 	return 0;
 }
 
-/* Sealed segments. ----------------------------------------------------------- */
+/* The whole. ------------------------------------------------------------------ */
 
+/* The segment with the log's end: appending goes on in it. */
 static int
-index_path(const struct hfb_recovery *r, const struct hfb_recovered_segment *s, char *to,
-	   size_t bytes, struct hfb_err *err)
-{
-	if ((size_t)snprintf(to, bytes, "%s/%.20s.idx", r->folder, s->name) >= bytes)
-		return hfb_err_set(err, -ENAMETOOLONG, "%s: path too long", r->folder);
-	return 0;
-}
-
-/* The summary in the sealed index of @s; 1 = it is there and right, 0 = not. */
-static int
-sealed_load(struct hfb_recovery *r, struct hfb_recovered_segment *s,
-	    struct hfb_index_summary *ret_summary, struct hfb_err *err)
-{
-	struct hfb_err why = { 0 };
-	char path[4096];
-	int rc;
-
-	rc = index_path(r, s, path, sizeof(path), err);
-	if (rc < 0)
-		return rc;
-	rc = hfb_index_load(r->env, path, s->base_position, NULL, ret_summary, &why);
-	if (rc == 0 && ret_summary->end_position == segment_end(s))
-		return 1;
-	if (rc == 0)
-		hfb_err_set(&why, -EBADMSG, "%s: ends at %" PRIu64 ", not with its segment", path,
-			    ret_summary->end_position);
-	if (rc == -ENOMEM)
-		return hfb_err_set(err, rc, "%s", why.text);
-	if (rc == -ENOENT)
-		hfb_recover_note(r, "%s: missing; built anew", path);
-	else
-		hfb_recover_note(r, "%s; built anew", why.text);
-	r->ret->report.index_rebuilt = true;
-	return 0;
-}
-
-/* Write what walking @at has built. A full disk is no reason not to start. */
-static int
-sealed_save(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
+open_classify(struct hfb_recovery *r, uint32_t at)
 {
 	struct hfb_recovered_segment *s = &r->ret->segments[at];
-	struct hfb_index_summary summary = {
-		.base_position = s->base_position,
-		.end_position = segment_end(s),
-		.base_offset = s->base_offset,
-		.end_offset = s->end_offset,
-		.first_timestamp_ns = s->first_timestamp_ns,
-		.last_timestamp_ns = s->last_timestamp_ns,
-	};
-	struct hfb_index *index = hfb_recover_index(r, at);
-	struct hfb_err why = { 0 };
-	char path[4096];
-	int rc;
 
-	if (index == NULL)
-		return hfb_err_set(err, -ENOMEM, "%s: no memory", r->folder);
-	rc = index_path(r, s, path, sizeof(path), err);
-	if (rc < 0)
-		return rc;
-	if (hfb_index_save(r->env, path, index, &summary, &why) < 0)
-		hfb_recover_note(r, "%s", why.text);
-	free(r->indexes[at]);
+	s->state = HFB_RECOVERED_OPEN;
+	s->end_position = r->position;
+	if (!s->has_batches) {
+		s->base_offset = s->end_offset = r->offset;
+		s->first_timestamp_ns = s->last_timestamp_ns = 0;
+	}
+	if (hfb_recover_index(r, at) == NULL)
+		return -ENOMEM;
+	r->ret->index = r->indexes[at];
 	r->indexes[at] = NULL;
 	return 0;
 }
 
-/* Segments below the checkpoint: their indexes stand for them. */
+/* One that is full. */
 static int
-sealed_segments(struct hfb_recovery *r, uint32_t until, struct hfb_err *err)
+sealed_classify(struct hfb_recovery *r, uint32_t at, struct hfb_err *err)
 {
-	struct hfb_recovered *ret = r->ret;
-	struct hfb_index_summary summary;
-	struct hfb_corrupt_range range;
-	int rc;
+	struct hfb_recovered_segment *s = &r->ret->segments[at];
+	const struct hfb_recovered_segment *before = at > r->first ? s - 1 : NULL;
 
-	for (uint32_t i = r->first; i < until; i++) {
-		struct hfb_recovered_segment *s = &ret->segments[i];
-
-		s->state = HFB_RECOVERED_SEALED;
-		s->has_batches = true;
-		s->end_position = segment_end(s);
-		rc = sealed_load(r, s, &summary, err);
-		if (rc < 0)
-			return rc;
-		if (rc == 1) {
-			s->base_offset = summary.base_offset;
-			s->end_offset = summary.end_offset;
-			s->first_timestamp_ns = summary.first_timestamp_ns;
-			s->last_timestamp_ns = summary.last_timestamp_ns;
-		} else {
-			s->has_batches = false;
-			rc = hfb_recover_sealed(r, i, err);
-			if (rc == 0)
-				rc = sealed_save(r, i, err);
-			if (rc < 0)
-				return rc;
-			s->has_batches = true;
-		}
-		if (i + 1 < ret->segments_count && segment_end(s) < s[1].base_position) {
-			range.position = segment_end(s);
-			range.end = s[1].base_position;
-			range.offset = range.end_offset = s->end_offset;
-			rc = hfb_recover_corrupt(r, &range, s->name,
-						 "the segment that follows is missing");
-			if (rc < 0)
-				return rc;
-		}
+	s->state = HFB_RECOVERED_SEALED;
+	s->end_position = hfb_recovered_end(s);
+	if (!s->has_batches) { /* all of it corrupt, or nothing there */
+		s->base_offset = before != NULL ? before->end_offset : r->offset;
+		s->end_offset = s->base_offset;
+		s->last_timestamp_ns = before != NULL ? before->last_timestamp_ns : r->timestamp_ns;
+		s->first_timestamp_ns = s->last_timestamp_ns;
+		return 0;
 	}
-	return 0;
+	if (r->indexes[at] == NULL) /* below the checkpoint, done */
+		return 0;
+	return hfb_recover_sealed_index(r, at, err);
 }
 
-/* The whole. ------------------------------------------------------------------ */
+/* Those behind the one with the log's end, which ends at @end: of use as they are, or not. */
+static void
+rest_classify(struct hfb_recovery *r, uint32_t from, uint64_t end)
+{
+	for (uint32_t i = from; i < r->ret->segments_count; i++) {
+		struct hfb_recovered_segment *s = &r->ret->segments[i];
+
+		s->end_position = s->base_position;
+		if (s->base_position == end) {
+			s->state = HFB_RECOVERED_UNUSED;
+			end = hfb_recovered_end(s);
+		} else {
+			s->state = HFB_RECOVERED_STRAY;
+			hfb_recover_note(r, "%s/%s: lies beyond the log's end at %" PRIu64,
+					 r->folder, s->name, r->position);
+		}
+	}
+}
 
 /* Segments by what the walk found; @last is the one with the log's end. */
 static int
 segments_classify(struct hfb_recovery *r, uint32_t last, struct hfb_err *err)
 {
-	struct hfb_recovered *ret = r->ret;
-	struct hfb_index_summary summary;
-	uint64_t end;
-	int rc;
+	struct hfb_recovered_segment *segments = r->ret->segments;
+	bool last_open = r->position < hfb_recovered_end(&segments[last]);
+	int rc = 0;
 
 	for (uint32_t i = 0; i < r->first; i++)
-		ret->segments[i].state = HFB_RECOVERED_RETIRED;
-	for (uint32_t i = r->first; i <= last; i++) {
-		struct hfb_recovered_segment *s = &ret->segments[i];
-
-		if (i == last && r->position < segment_end(s)) {
-			s->state = HFB_RECOVERED_OPEN;
-			s->end_position = r->position;
-			if (!s->has_batches) {
-				s->base_offset = s->end_offset = r->offset;
-				s->first_timestamp_ns = s->last_timestamp_ns = 0;
-			}
-			if (hfb_recover_index(r, i) == NULL)
-				return hfb_err_set(err, -ENOMEM, "%s: no memory", r->folder);
-			ret->index = r->indexes[i];
-			r->indexes[i] = NULL;
-			continue;
-		}
-		s->state = HFB_RECOVERED_SEALED;
-		s->end_position = segment_end(s);
-		if (!s->has_batches) { /* all of it corrupt, or nothing there */
-			s->base_offset = s->end_offset =
-				i > r->first ? s[-1].end_offset : r->offset;
-			s->last_timestamp_ns = s->first_timestamp_ns =
-				i > r->first ? s[-1].last_timestamp_ns : r->timestamp_ns;
-			continue;
-		}
-		if (r->indexes[i] == NULL) /* below the checkpoint, done */
-			continue;
-		rc = sealed_load(r, s, &summary, err);
-		if (rc == 0)
-			rc = sealed_save(r, i, err);
-		if (rc < 0)
-			return rc;
-	}
-	end = segment_end(&ret->segments[last]);
-	for (uint32_t i = last + 1; i < ret->segments_count; i++) {
-		struct hfb_recovered_segment *s = &ret->segments[i];
-
-		s->state = s->base_position == end ? HFB_RECOVERED_UNUSED : HFB_RECOVERED_STRAY;
-		s->end_position = s->base_position;
-		if (s->state == HFB_RECOVERED_UNUSED)
-			end = segment_end(s);
-		else
-			hfb_recover_note(r, "%s/%s: lies beyond the log's end at %" PRIu64,
-					 r->folder, s->name, r->position);
-	}
-	return 0;
+		segments[i].state = HFB_RECOVERED_RETIRED;
+	for (uint32_t i = r->first; i <= last && rc >= 0; i++)
+		rc = i == last && last_open ? open_classify(r, i) : sealed_classify(r, i, err);
+	rest_classify(r, last + 1, hfb_recovered_end(&segments[last]));
+	return rc;
 }
 
 static int
@@ -515,10 +410,10 @@ walk_prepare(struct hfb_recovery *r, const struct hfb_checkpoint *c, uint32_t st
 		return 0;
 	}
 	/* A full segment with nothing after it is a sealed one. */
-	full = c->position == segment_end(&ret->segments[start]);
+	full = c->position == hfb_recovered_end(&ret->segments[start]);
 	rc = checkpoint_ranges(r, c);
 	if (rc == 0)
-		rc = sealed_segments(r, start + full, err);
+		rc = hfb_recover_sealed(r, start + full, err);
 	if (rc == 0)
 		rc = checkpoint_apply(r, c, start);
 	return rc;
@@ -552,55 +447,71 @@ start_settle(struct hfb_recovery *r, const struct hfb_checkpoint *c)
 				   "the segments before it are missing");
 }
 
-static int
-recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct hfb_err *err)
-{
-	struct hfb_recovered *ret = r->ret;
-	struct hfb_checkpoint checkpoint;
-	struct hfb_err why = { 0 };
-	void *memory = NULL;
-	uint32_t start;
-	int rc, at = -1;
+/* Where recovery begins. */
+struct beginning {
+	struct hfb_checkpoint loaded;
+	void *memory;				 /* of the loaded one; NULL: none was */
+	const struct hfb_checkpoint *checkpoint; /* the loaded one; NULL: not to be used */
+	uint32_t at;				 /* segment to walk from */
+};
 
-	rc = folder_inspect(r, config, err);
-	if (rc < 0 || !ret->found)
-		return rc;
-	rc = hfb_checkpoint_load(r->env, config->folder, &config->topic, config->partition,
-				 &checkpoint, &memory, &why);
+/* A checkpoint that cannot be used is told, and done without. */
+static int
+beginning_load(struct hfb_recovery *r, const struct hfb_recover_config *config, struct beginning *b,
+	       struct hfb_err *err)
+{
+	struct hfb_err why = { 0 };
+	int rc = hfb_checkpoint_load(r->env, config->folder, &config->topic, config->partition,
+				     &b->loaded, &b->memory, &why);
+
 	if (rc == -ENOMEM)
 		return hfb_err_set(err, rc, "%s", why.text);
 	if (rc < 0 && rc != -ENOENT)
 		hfb_recover_note(r, "%s; recovering without it", why.text);
-	rc = hfb_recover_epoch(r, 0, 0, 0);
-	if (rc < 0)
-		goto out;
+	return 0;
+}
 
-	if (memory != NULL) {
+/* False: there is no segment, or none is left. */
+static bool
+beginning_find(struct hfb_recovery *r, struct beginning *b)
+{
+	struct hfb_recovered *ret = r->ret;
+	int at = -1;
+
+	if (b->memory != NULL) {
 		while (r->first < ret->segments_count &&
-		       segment_end(&ret->segments[r->first]) <= checkpoint.start_position)
+		       hfb_recovered_end(&ret->segments[r->first]) <= b->loaded.start_position)
 			r->first++;
 		if (r->first == ret->segments_count) {
-			nothing_left(r, &checkpoint);
-			goto out;
+			nothing_left(r, &b->loaded);
+			return false;
 		}
-		at = checkpoint_place(r, &checkpoint);
-		if (at >= 0)
-			ret->checkpoint_position = checkpoint.position;
+		at = checkpoint_place(r, &b->loaded);
 	}
-	if (ret->segments_count == 0)
-		goto out;
-	r->indexes = calloc(ret->segments_count, sizeof(*r->indexes));
-	if (r->indexes == NULL) {
-		rc = hfb_err_set(err, -ENOMEM, "%s: no memory", config->folder);
-		goto out;
+	b->at = r->first;
+	if (at >= 0) {
+		b->at = (uint32_t)at;
+		b->checkpoint = &b->loaded;
+		ret->checkpoint_position = b->loaded.position;
 	}
-	start = at >= 0 ? (uint32_t)at : r->first;
-	rc = walk_prepare(r, at >= 0 ? &checkpoint : NULL, start, err);
+	return ret->segments_count > 0;
+}
+
+/* From the beginning on to the log's end, and what each segment is then. */
+static int
+segments_recover(struct hfb_recovery *r, const struct beginning *b, struct hfb_err *err)
+{
+	int rc;
+
+	r->indexes = calloc(r->ret->segments_count, sizeof(*r->indexes));
+	if (r->indexes == NULL)
+		return -ENOMEM;
+	rc = walk_prepare(r, b->checkpoint, b->at, err);
 	if (rc < 0)
-		goto out;
-	rc = hfb_recover_walk(r, start, err);
+		return rc;
+	rc = hfb_recover_walk(r, b->at, err);
 	if (rc < 0)
-		goto out;
+		return rc;
 	if (!r->offset_known) {
 		/* Not one batch tells the offset. It cannot have been higher than this. */
 		r->offset = r->position / HFB_RECORD_HEADER_BYTES;
@@ -610,19 +521,46 @@ recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct 
 	}
 	rc = segments_classify(r, (uint32_t)rc, err);
 	if (rc < 0)
-		goto out;
-	rc = start_settle(r, at >= 0 ? &checkpoint : NULL);
-	hfb_epochs_trim(&ret->epochs, ret->start_position);
-	corrupt_report(r);
-	/* The same for names: a killed process may have left some that are not durable. Not
-	 * needed behind a clean stop, whose last act was to save the checkpoint. */
-	if (rc == 0 && !(at >= 0 && checkpoint.ended && !r->walked)) {
-		rc = hfb_recover_sync_all(r, err);
-		if (rc == 0)
-			rc = hfb_folder_sync(r->env, config->folder, err);
+		return rc;
+	return start_settle(r, b->checkpoint);
+}
+
+/*
+ * A killed process may have left batches and names that are not durable. Not needed behind a
+ * clean stop, whose last act was to save the checkpoint.
+ */
+static int
+found_sync(struct hfb_recovery *r, const struct hfb_checkpoint *c, struct hfb_err *err)
+{
+	int rc;
+
+	if (c != NULL && c->ended && !r->walked)
+		return 0;
+	rc = hfb_recover_sync_all(r, err);
+	return rc == 0 ? hfb_folder_sync(r->env, r->folder, err) : rc;
+}
+
+static int
+recover(struct hfb_recovery *r, const struct hfb_recover_config *config, struct hfb_err *err)
+{
+	struct beginning b = { 0 };
+	int rc;
+
+	rc = folder_inspect(r, config, err);
+	if (rc < 0 || !r->ret->found)
+		return rc;
+	rc = beginning_load(r, config, &b, err);
+	if (rc == 0)
+		rc = hfb_recover_epoch(r, 0, 0, 0);
+	if (rc == 0 && beginning_find(r, &b)) {
+		rc = segments_recover(r, &b, err);
+		if (rc == 0) {
+			hfb_epochs_trim(&r->ret->epochs, r->ret->start_position);
+			corrupt_report(r);
+			rc = found_sync(r, b.checkpoint, err);
+		}
 	}
-out:
-	free(memory);
+	free(b.memory);
 	return rc < 0 ? rc : 0;
 }
 
