@@ -12,8 +12,8 @@
 #define LIST_PAGE     128u
 #define DESCRIBE_PAGE 256u
 
-static json_t *
-with(json_t *json, const char *key, json_t *value)
+json_t *
+hfb_groups_with(json_t *json, const char *key, json_t *value)
 {
 	if (json != NULL && json_object_set_new(json, key, value) < 0) {
 		json_decref(json);
@@ -187,26 +187,28 @@ group_json(struct hfb_groups *g, const struct hfb_group_entry *e)
 			 (json_int_t)hfb_group_generation(m), "members",
 			 (json_int_t)hfb_group_members_count(m), "partitions",
 			 (json_int_t)sum.partitions);
-	json = with(json, "strategy",
-		    hfb_group_members_count(m) > 0
-			    ? json_string(hfb_strategy_name(hfb_group_strategy(m)))
-			    : json_null());
-	return with(json, "lag", sum.known ? json_integer((json_int_t)sum.lag) : json_null());
+	json = hfb_groups_with(json, "strategy",
+			       hfb_group_members_count(m) > 0
+				       ? json_string(hfb_strategy_name(hfb_group_strategy(m)))
+				       : json_null());
+	return hfb_groups_with(json, "lag",
+			       sum.known ? json_integer((json_int_t)sum.lag) : json_null());
 }
 
 json_t *
 hfb_groups_answer_list(struct hfb_groups *g, const char *after)
 {
 	json_t *groups = json_array();
-	json_t *json = with(hfb_answer_ok(), "groups", groups);
+	json_t *json = hfb_groups_with(hfb_answer_ok(), "groups", groups);
 	uint32_t i = 0;
 
 	while (i < g->entries_count && strcmp(hfb_group_name(g->entries[i]->machine), after) <= 0)
 		i++;
 	for (; i < g->entries_count; i++) {
 		if (json_array_size(groups) == LIST_PAGE)
-			return with(json, "next",
-				    json_string(hfb_group_name(g->entries[i - 1]->machine)));
+			return hfb_groups_with(
+				json, "next",
+				json_string(hfb_group_name(g->entries[i - 1]->machine)));
 		if (json_array_append_new(groups, group_json(g, g->entries[i])) < 0) {
 			json_decref(json);
 			return NULL;
@@ -235,16 +237,19 @@ page_row(void *arg, const struct row *row)
 		return false;
 	}
 	json = json_pack("{s:s, s:I}", "topic", l->topic, "partition", (json_int_t)l->partition);
-	json = with(json, "member", l->member[0] != '\0' ? json_string(l->member) : json_null());
-	json = with(json, "committed",
-		    l->has_committed ? json_integer((json_int_t)l->committed) : json_null());
-	json = with(json, "end", l->has_end ? json_integer((json_int_t)l->end) : json_null());
-	json = with(json, "lag",
-		    l->has_end && l->has_committed ? json_integer((json_int_t)l->lag)
-						   : json_null());
+	json = hfb_groups_with(json, "member",
+			       l->member[0] != '\0' ? json_string(l->member) : json_null());
+	json = hfb_groups_with(json, "committed",
+			       l->has_committed ? json_integer((json_int_t)l->committed)
+						: json_null());
+	json = hfb_groups_with(json, "end",
+			       l->has_end ? json_integer((json_int_t)l->end) : json_null());
+	json = hfb_groups_with(json, "lag",
+			       l->has_end && l->has_committed ? json_integer((json_int_t)l->lag)
+							      : json_null());
 	if (row->committed != NULL)
-		json = with(json, "committed_ns",
-			    json_integer((json_int_t)row->committed->time_ns));
+		json = hfb_groups_with(json, "committed_ns",
+				       json_integer((json_int_t)row->committed->time_ns));
 	page->failed |= json_array_append_new(page->rows, json) < 0;
 	return !page->failed;
 }
@@ -253,15 +258,16 @@ json_t *
 hfb_groups_answer_describe(struct hfb_groups *g, const struct hfb_group_entry *e, uint32_t first)
 {
 	struct page page = { .rows = json_array(), .first = first };
-	json_t *json = with(hfb_answer_ok(), "group", group_json(g, e));
+	json_t *json = hfb_groups_with(hfb_answer_ok(), "group", group_json(g, e));
 
 	rows_each(g, e, page_row, &page);
-	json = with(json, "partitions", page.rows);
+	json = hfb_groups_with(json, "partitions", page.rows);
 	if (page.failed) {
 		json_decref(json);
 		return NULL;
 	}
-	return page.more ? with(json, "next", json_integer(first + DESCRIBE_PAGE)) : json;
+	return page.more ? hfb_groups_with(json, "next", json_integer(first + DESCRIBE_PAGE))
+			 : json;
 }
 
 json_t *
@@ -269,7 +275,8 @@ hfb_groups_answer_members(struct hfb_groups *g, const struct hfb_group_entry *e)
 {
 	const struct hfb_group *m = e->machine;
 	json_t *members = json_array();
-	json_t *json = with(with(hfb_answer_ok(), "group", group_json(g, e)), "members", members);
+	json_t *json = hfb_groups_with(hfb_groups_with(hfb_answer_ok(), "group", group_json(g, e)),
+				       "members", members);
 	uint64_t now = hfb_groups_now_ms();
 
 	for (uint32_t i = 0; i < hfb_group_members_count(m) && json != NULL; i++) {
@@ -281,9 +288,10 @@ hfb_groups_answer_members(struct hfb_groups *g, const struct hfb_group_entry *e)
 				   info.instance, "client", info.client, "session_ms",
 				   (json_int_t)info.session_ms, "expires_in_ms",
 				   (json_int_t)(info.expires_ms > now ? info.expires_ms - now : 0));
-		member = with(member, "partitions_count", json_integer(info.given_count));
-		member = with(member, "partitions",
-			      hfb_group_tps_to_json(m, info.given, info.given_count));
+		member =
+			hfb_groups_with(member, "partitions_count", json_integer(info.given_count));
+		member = hfb_groups_with(member, "partitions",
+					 hfb_group_tps_to_json(m, info.given, info.given_count));
 		if (json_array_append_new(members, member) < 0) {
 			json_decref(json);
 			json = NULL;
@@ -297,7 +305,7 @@ hfb_groups_answer_fetch(const struct hfb_groups *g, const struct hfb_group_entry
 			const struct hfb_group_request *q)
 {
 	json_t *offsets = json_object();
-	json_t *json = with(hfb_answer_ok(), "offsets", offsets);
+	json_t *json = hfb_groups_with(hfb_answer_ok(), "offsets", offsets);
 
 	for (uint32_t i = 0; i < q->runs_count && e != NULL; i++) {
 		const struct hfb_run *run = &q->runs[i];

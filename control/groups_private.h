@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * groups_private.h - what groups.c, groups_answers.c, group_ends.c and groups_reset.c
- * share.
+ * groups_private.h - what groups.c and its groups_write.c, groups_requests.c,
+ * groups_answers.c and groups_reset.c share.
  *
  * Threads: the event loop's.
  */
 #ifndef HFB_GROUPS_PRIVATE_H
 #define HFB_GROUPS_PRIVATE_H
+
+#include <time.h>
 
 #include "group_ends.h"
 #include "group_request.h"
@@ -56,7 +58,8 @@ struct hfb_groups {
 	struct hfb_groups_stats stats;
 };
 
-uint64_t hfb_groups_now_ms(void);
+uint64_t hfb_groups_now_ns(clockid_t clock);
+uint64_t hfb_groups_now_ms(void); /* CLOCK_MONOTONIC */
 
 struct hfb_group_entry *hfb_groups_find(const struct hfb_groups *g, const char *name);
 
@@ -76,14 +79,21 @@ bool hfb_groups_topic_read(const struct hfb_groups *g, const char *topic,
 /* Found or made; NULL: no memory, or too many. */
 struct hfb_group_entry *hfb_groups_get(struct hfb_groups *g, const char *name);
 void hfb_groups_remove(struct hfb_groups *g, const char *name);
-void hfb_groups_after(struct hfb_groups *g, struct hfb_group_entry *e);
 
+/* groups_write.c */
 /* Into the batch that is collected. 0, -ENOENT (no such topic), -ENOMEM, -E2BIG. */
 int hfb_groups_write_commits(struct hfb_groups *g, struct hfb_group_entry *e,
 			     const struct hfb_topic_commit *commits, uint32_t count, bool force);
 int hfb_groups_write_deletion(struct hfb_groups *g, struct hfb_group_entry *e);
+/* A machine was told something: has it a generation to store? */
+void hfb_groups_after(struct hfb_groups *g, struct hfb_group_entry *e);
 /* @answer (taken) goes out when the batch that is collected is durable. False: no memory. */
 bool hfb_groups_wait(struct hfb_groups *g, hfb_groups_fn *done, void *arg, json_t *answer);
+/* Those who wait for what is collected; the next ones wait for the next batch. */
+struct hfb_waiting *hfb_groups_take_waiting(struct hfb_groups *g);
+void hfb_groups_answer_all(struct hfb_waiting *waiting);
+/* Begins the next write, if there is something and nothing is under way. */
+void hfb_groups_submit(struct hfb_groups *g);
 
 /* groups_requests.c */
 void hfb_groups_run_deferred(struct hfb_groups *g);
@@ -95,6 +105,8 @@ void hfb_groups_refuse(hfb_groups_fn *done, void *arg, int code, const char *for
 	__attribute__((format(printf, 4, 5)));
 
 /* groups_answers.c: new references. */
+/* @json (taken) with @value (taken) as @key; NULL: no memory, or @json was NULL. */
+json_t *hfb_groups_with(json_t *json, const char *key, json_t *value);
 json_t *hfb_groups_answer_list(struct hfb_groups *g, const char *after);
 json_t *hfb_groups_answer_describe(struct hfb_groups *g, const struct hfb_group_entry *e,
 				   uint32_t first);

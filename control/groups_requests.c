@@ -20,16 +20,6 @@ refuse(hfb_groups_fn *done, void *arg, const struct hfb_err *err)
 	done(arg, hfb_answer_error(err));
 }
 
-static json_t *
-with(json_t *json, const char *key, json_t *value)
-{
-	if (json != NULL && json_object_set_new(json, key, value) < 0) {
-		json_decref(json);
-		return NULL;
-	}
-	return json;
-}
-
 /* The group, or an answer that there is none. */
 static struct hfb_group_entry *
 find(struct hfb_groups *g, const struct hfb_group_request *q, hfb_groups_fn *done, void *arg)
@@ -86,8 +76,8 @@ join(struct hfb_groups *g, const struct hfb_group_request *q, hfb_groups_fn *don
 		return;
 	}
 	hfb_groups_after(g, e);
-	done(arg, with(with(hfb_answer_ok(), "member", json_string(id)), "session_ms",
-		       json_integer(q->session_ms)));
+	done(arg, hfb_groups_with(hfb_groups_with(hfb_answer_ok(), "member", json_string(id)),
+				  "session_ms", json_integer(q->session_ms)));
 }
 
 static int
@@ -128,14 +118,14 @@ view_to_json(const struct hfb_group *machine, const struct hfb_group_view *v, ui
 {
 	json_t *json = hfb_answer_ok();
 
-	json = with(json, "generation", json_integer(v->generation));
-	json = with(json, "rebalancing", json_boolean(v->rebalancing));
+	json = hfb_groups_with(json, "generation", json_integer(v->generation));
+	json = hfb_groups_with(json, "rebalancing", json_boolean(v->rebalancing));
 	if (v->generation != 0 && v->generation != known)
-		json = with(json, "given",
-			    hfb_group_tps_to_json(machine, v->given, v->given_count));
+		json = hfb_groups_with(json, "given",
+				       hfb_group_tps_to_json(machine, v->given, v->given_count));
 	if (v->revoke_count > 0)
-		json = with(json, "revoke",
-			    hfb_group_tps_to_json(machine, v->revoke, v->revoke_count));
+		json = hfb_groups_with(json, "revoke",
+				       hfb_group_tps_to_json(machine, v->revoke, v->revoke_count));
 	return json;
 }
 

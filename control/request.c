@@ -205,8 +205,12 @@ parse_object(json_t *json, struct hfb_request *request, struct hfb_err *err)
 				   "\"%.64s\" is not an operation of "
 				   "hfbus-control",
 				   name);
-	json_object_foreach(json, key, value) if (!member_fits(op, key)) return hfb_err_set(
-		err, -EINVAL, "\"%.64s\" is not a member of %s", key, op->name);
+	json_object_foreach(json, key, value)
+	{
+		if (!member_fits(op, key))
+			return hfb_err_set(err, -EINVAL, "\"%.64s\" is not a member of %s", key,
+					   op->name);
+	}
 	request->op = op->op;
 	value = json_object_get(json, "internal");
 	if (value != NULL && !json_is_boolean(value))
