@@ -23,7 +23,9 @@
 
 #define PREFIX_BYTES 8u /* u32 size, u32 zero */
 /* So far a lap goes when no more than half of it is on the way. */
-#define LAP_BYTES (256u * HFB_KIB)
+#define LAP_BYTES	(256u * HFB_KIB)
+#define LINE		64u
+#define AHEAD_BYTES_MAX 512u
 
 struct channel {
 	struct hfb_link link;
@@ -75,6 +77,26 @@ out_skip(struct channel *c, uint64_t need)
 	return to_end < need ? to_end : 0;
 }
 
+/*
+ * The lines the next frame takes: the core has read them since they were written, so a store
+ * waits until they are ours alone, and with it the tail behind it. Asked for now that wait is
+ * over when there is something to send.
+ */
+static inline void
+lines_ask(const struct channel *c, uint64_t bytes)
+{
+	if (bytes > AHEAD_BYTES_MAX)
+		bytes = AHEAD_BYTES_MAX;
+	for (uint64_t at = 0; at < bytes; at += LINE) {
+		const uint8_t *line = c->out + ((c->out_tail + at) & (c->out_bytes - 1));
+#if defined(__x86_64__)
+		__asm__ volatile("prefetchw %0" : : "m"(*line));
+#else
+		__builtin_prefetch(line, 1, 3);
+#endif
+	}
+}
+
 static int
 channel_send(struct hfb_link *link, const void *head, size_t head_size, const void *body,
 	     size_t body_size)
@@ -106,6 +128,7 @@ channel_send(struct hfb_link *link, const void *head, size_t head_size, const vo
 	if (body_size > 0)
 		memcpy(at + PREFIX_BYTES + head_size, body, body_size);
 	c->out_tail += need;
+	lines_ask(c, need);
 	return 0;
 }
 

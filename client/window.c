@@ -15,12 +15,13 @@
 
 #define BATCHES_MAX 4096u /* unacked at most; more would only lengthen a resend */
 /* So far a lap of the byte ring goes when no more than half of it is unacked. */
-#define LAP_BYTES	   (256u * HFB_KIB)
-#define SILENCE_FACTOR_MAX 32u
-#define PATH_BYTES_FIRST   32768ull
-#define PATH_BYTES_MIN	   4096ull
-#define HOLD_FIRST_NS	   500000ull
-#define HOLD_LAST_NS	   100000000ull
+#define LAP_BYTES	      (256u * HFB_KIB)
+#define SILENCE_FACTOR_MAX    32u
+#define PATH_BYTES_FIRST      32768ull
+#define PATH_BYTES_MIN	      4096ull
+#define HOLD_FIRST_NS	      500000ull
+#define HOLD_LAST_NS	      100000000ull
+#define VALUE_WORDS_BYTES_MAX 256u
 
 int
 hfb_window_init(struct hfb_window *w, const struct hfb_window_config *config)
@@ -70,6 +71,28 @@ batch_wire_bytes(const struct hfb_window_batch *b)
 	return (uint64_t)b->bytes + HFB_BATCH_HEADER_BYTES;
 }
 
+/*
+ * A small value by words: programs fill in a field or two and send, and a wide load of words
+ * just stored one by one waits until they are in the cache, 20 ns for 64 bytes.
+ */
+static inline void
+value_copy(uint8_t *to, const uint8_t *from, uint32_t size)
+{
+	if (size > VALUE_WORDS_BYTES_MAX) {
+		memcpy(to, from, size);
+		return;
+	}
+	for (; size >= 8; size -= 8, to += 8, from += 8) {
+		uint64_t word;
+
+		memcpy(&word, from, sizeof(word));
+		__asm__("" : "+r"(word)); /* not joined to wide ones */
+		memcpy(to, &word, sizeof(word));
+	}
+	for (; size > 0; size--)
+		*to++ = *from++;
+}
+
 static uint8_t *
 record_write(uint8_t *at, const struct hfb_event *event, uint64_t size)
 {
@@ -94,7 +117,7 @@ record_write(uint8_t *at, const struct hfb_event *event, uint64_t size)
 		at += event->headers_size;
 	}
 	if (event->value != NULL && event->value_size > 0)
-		memcpy(at, event->value, event->value_size);
+		value_copy(at, event->value, event->value_size);
 	return end;
 }
 
