@@ -83,20 +83,23 @@ reader_give(struct hfb_subscription *sub)
 
 /* ---- table --------------------------------------------------------------------- */
 
+/*
+ * It is on two lists: a session may read a thousand partitions, and a partition have a thousand
+ * readers, but hardly both. So both are walked, and the shorter one says how far.
+ */
 static struct hfb_subscription *
-subscription_find(struct hfb_session *session, const struct hfb_partition *partition)
+subscription_find(const struct hfb_session *session, const struct hfb_partition *partition)
 {
-	struct hfb_subscription **link = &session->subscriptions, *sub;
+	struct hfb_subscription *of_session = session->subscriptions;
+	struct hfb_subscription *of_partition = partition->subs_head;
 
-	for (; *link != NULL; link = &(*link)->session_next) {
-		if ((*link)->partition != partition)
-			continue;
-		/* to the front: who moves its window now will move it again soon */
-		sub = *link;
-		*link = sub->session_next;
-		sub->session_next = session->subscriptions;
-		session->subscriptions = sub;
-		return sub;
+	while (of_session != NULL && of_partition != NULL) {
+		if (of_session->partition == partition)
+			return of_session;
+		if (of_partition->session == session)
+			return of_partition;
+		of_session = of_session->session_next;
+		of_partition = of_partition->partition_next;
 	}
 	return NULL;
 }
