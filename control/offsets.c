@@ -121,9 +121,14 @@ hfb_offsets_want(struct hfb_offsets *o, const char *topic, const struct hfb_uuid
 		r = partition_get(t, commit->partition, &c);
 	if (r < 0)
 		return r;
-	/* Lower, of a newer leader: a crash took what was committed before. */
+	/*
+	 * Lower, of a newer leader: a crash took what was committed before. An offset of no known
+	 * leader (a reset, or set by hand) gives way to any: members begin at it, so one that
+	 * commits less found that the log ends before it. To say OK and keep the higher one would
+	 * have the next member skip what comes in between.
+	 */
 	if (!force && c->has_pending && commit->offset <= c->pending &&
-	    (c->pending_epoch == 0 || commit->leader_epoch <= c->pending_epoch))
+	    commit->leader_epoch <= c->pending_epoch)
 		return 0;
 	c->pending = commit->offset;
 	c->pending_epoch = commit->leader_epoch;

@@ -7,8 +7,9 @@
  *	hfb_offsets_apply(o, &topic);				its record is durable
  *	c = hfb_offsets_find(o, "orders", 3);
  *
- * An offset does not go back but by force (a reset): a commit below what is
- * committed or on its way changes nothing. The durable side is a function of the
+ * An offset does not go back but by force (a reset), or where a newer leader's log
+ * has lost what it stood for: any other commit below what is committed or on its way
+ * changes nothing. The durable side is a function of the
  * records alone, the same at run time as at a start.
  *
  * A topic that was deleted and made again has another uuid: its offsets begin anew.

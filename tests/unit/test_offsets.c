@@ -54,10 +54,24 @@ test_a_reset_goes_back(void)
 	CU_ASSERT_EQUAL(want(&o, &first, 7, 100, false), 1);
 	CU_ASSERT_EQUAL(want(&o, &first, 0, 10, true), 1);
 	CU_ASSERT_EQUAL(pending(&o), 10);
-	/* of no leader that is known: then nothing says that it was lost */
-	CU_ASSERT_EQUAL(want(&o, &first, 7, 9, false), 0);
+	/* a commit that knows of no leader either says nothing new when it is lower */
+	CU_ASSERT_EQUAL(want(&o, &first, 0, 9, false), 0);
 	CU_ASSERT_EQUAL(want(&o, &first, 7, 11, false), 1);
 	CU_ASSERT_EQUAL(pending(&o), 11);
+	hfb_offsets_fini(&o);
+}
+
+/* The group was set to 1000 by hand; then a crash took the log's end, from 960 on. */
+static void
+test_what_was_set_beyond_the_logs_end_gives_way_to_what_was_read(void)
+{
+	struct hfb_offsets o = { 0 };
+
+	CU_ASSERT_EQUAL(want(&o, &first, 0, 1000, true), 1);
+	CU_ASSERT_EQUAL(want(&o, &first, 8, 961, false), 1);
+	CU_ASSERT_EQUAL(pending(&o), 961);
+	CU_ASSERT_EQUAL(want(&o, &first, 8, 960, false), 0);
+	CU_ASSERT_EQUAL(pending(&o), 961);
 	hfb_offsets_fini(&o);
 }
 
@@ -91,6 +105,8 @@ main(void)
 	CU_TestInfo tests[] = {
 		{ "an offset never goes back", test_an_offset_never_goes_back },
 		{ "a reset goes back", test_a_reset_goes_back },
+		{ "what was set beyond the log's end gives way to what was read",
+		  test_what_was_set_beyond_the_logs_end_gives_way_to_what_was_read },
 		{ "what a crash took is committed again",
 		  test_what_a_crash_took_is_committed_again },
 		{ "a topic made anew begins anew", test_a_topic_made_anew_begins_anew },
