@@ -52,6 +52,7 @@ struct run {
 	struct bench_pace pace;
 	struct bench_window w;
 	struct hfb_histogram *latency; /* NULL: not wanted */
+	struct hfb_histogram *quiet;   /* of those that no stall of the machine hit; or NULL */
 };
 
 /* Up to @end, or less: one piece of the ring, at most --write-size. */
@@ -91,8 +92,11 @@ durable_to(struct run *r, const struct write *w, uint64_t now_ns)
 	for (; r->batches_durable < w->batches; r->batches_durable++) {
 		uint64_t intended = bench_pace_time_ns(&r->pace, r->batches_durable);
 
-		if (bench_window_has(&r->w, intended))
-			hfb_histogram_record(r->latency, now_ns - intended);
+		if (!bench_window_has(&r->w, intended))
+			continue;
+		hfb_histogram_record(r->latency, now_ns - intended);
+		if (r->quiet != NULL && !stall_watch_hit(&io.watch, intended, now_ns))
+			hfb_histogram_record(r->quiet, now_ns - intended);
 	}
 }
 
@@ -178,7 +182,7 @@ goes_on(struct run *r, uint64_t now_ns)
 
 static int
 go(struct bench *b, uint32_t depth, uint64_t warmup_ns, uint64_t duration_ns,
-   struct hfb_histogram *latency, struct run *r)
+   struct hfb_histogram *latency, struct hfb_histogram *quiet, struct run *r)
 {
 	uint64_t now_ns = bench_now_ns();
 	int code = 0;
@@ -187,6 +191,7 @@ go(struct bench *b, uint32_t depth, uint64_t warmup_ns, uint64_t duration_ns,
 	r->b = b;
 	r->depth = depth;
 	r->latency = latency;
+	r->quiet = quiet;
 	r->w = (struct bench_window){ now_ns, now_ns + warmup_ns,
 				      now_ns + warmup_ns + duration_ns };
 	bench_pace_start(&r->pace, b->options.rate / b->options.batch, now_ns);
@@ -264,7 +269,8 @@ static int
 append_disk_run(struct bench *b)
 {
 	struct run r;
-	int code = go(b, b->options.depth, b->options.warmup_ns, b->options.duration_ns, NULL, &r);
+	int code = go(b, b->options.depth, b->options.warmup_ns, b->options.duration_ns, NULL, NULL,
+		      &r);
 
 	if (code == 0)
 		report(b, &r);
@@ -285,7 +291,7 @@ depth_choose(struct bench *b)
 		struct run r;
 
 		hfb_histogram_clear(h);
-		code = go(b, depths[i], 50000000, 400000000, h, &r);
+		code = go(b, depths[i], 50000000, 400000000, h, NULL, &r);
 		p50 = hfb_histogram_quantile(h, 0.5);
 		if (code == 0 && p50 > 0 && p50 < best) {
 			best = p50;
@@ -311,7 +317,8 @@ group_commit_run(struct bench *b)
 		code = depth_choose(b);
 	if (code == 0)
 		code = go(b, b->options.depth, b->options.warmup_ns, b->options.duration_ns,
-			  bench_latency(b, "latency"), &r);
+			  bench_latency(b, "latency"),
+			  io.busy_started ? bench_latency(b, "latency.quiet") : NULL, &r);
 	if (code == 0)
 		report(b, &r);
 	return code;
@@ -354,7 +361,8 @@ const struct bench_scenario bench_limit_group_commit = {
 	.name = "group-commit",
 	.summary = "the same paced, from when a batch was due until it is on disk",
 	.help = "An open loop: batches come at --rate events a second whatever the disk "
-		"does.\n" LIMIT_IO_HELP,
+		"does.\n" LIMIT_IO_HELP
+		"That CPU sees the machine's stalls: latency.quiet is of what none of them hit.\n",
 	.options = BENCH_SIZE | BENCH_BATCH | BENCH_RATE | BENCH_DATA | BENCH_SYNC |
 		   BENCH_FILE_SIZE | BENCH_DEPTH | BENCH_WRITE_SIZE,
 	.defaults = group_commit_defaults,

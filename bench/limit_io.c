@@ -100,10 +100,10 @@ file_open(struct limit_io *io, struct bench *b)
 static void *
 busy_run(void *arg)
 {
-	const struct limit_io *io = arg;
+	struct limit_io *io = arg;
 
 	while (!__atomic_load_n(&io->busy_end, __ATOMIC_RELAXED))
-		bench_now_ns();
+		stall_watch_look(&io->watch, bench_now_ns());
 	return NULL;
 }
 

@@ -9,7 +9,7 @@
  *
  * Threads: one, the one that opened it; and where --cores names a second CPU one that keeps it
  *	    busy: a client of the bus does, and the host of a virtual machine may have less to give
- *	    for two CPUs and the disk than for one.
+ *	    for two CPUs and the disk than for one. That one watches for the machine's stalls.
  */
 #ifndef HFB_BENCH_LIMIT_IO_H
 #define HFB_BENCH_LIMIT_IO_H
@@ -19,6 +19,7 @@
 #include <sched.h>
 
 #include "bench.h"
+#include "stall_watch.h"
 
 /* While I/O is in flight the CPU is given away this often: kernel workers complete synced
  * writes, and on few CPUs they need this one. */
@@ -40,6 +41,7 @@ struct limit_io {
 	bool started;
 	pthread_t busy; /* the second CPU's */
 	bool busy_started, busy_end;
+	_Alignas(64) struct stall_watch watch; /* the busy thread's */
 };
 
 /*

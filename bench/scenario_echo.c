@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "bench_bus.h"
+#include "stall_watch.h"
 
 #define TURN_BATCHES 64u
 #define TIMES	     (1u << 20) /* batches under way at most, to remember times of */
@@ -24,6 +25,8 @@ struct echo {
 	struct bench_window window;
 	struct bench_pace pace; /* in batches */
 	struct hfb_histogram *latency;
+	struct hfb_histogram *quiet; /* open loop: of what no stall of the machine hit */
+	struct stall_watch watch;
 	uint64_t *times;    /* closed loop: when batch k was sent, k modulo TIMES */
 	uint64_t *answered; /* [partitions] batches */
 	uint64_t batches;   /* begun */
@@ -79,6 +82,16 @@ echo_send(struct echo *e, uint64_t now)
 	}
 }
 
+static void
+echo_record(struct echo *e, uint64_t sent, uint64_t now)
+{
+	uint64_t took = now > sent ? now - sent : 0;
+
+	hfb_histogram_record_many(e->latency, took, e->link->batch_events);
+	if (e->quiet != NULL && !stall_watch_hit(&e->watch, sent, now))
+		hfb_histogram_record_many(e->quiet, took, e->link->batch_events);
+}
+
 /* Acks that came: each whole batch of a partition answers one of ours. */
 static void
 echo_take(struct echo *e)
@@ -95,8 +108,7 @@ echo_take(struct echo *e)
 			if (bench_window_has(&e->window, now))
 				e->events += link->batch_events;
 			if (bench_window_has(&e->window, sent))
-				hfb_histogram_record_many(e->latency, now > sent ? now - sent : 0,
-							  link->batch_events);
+				echo_record(e, sent, now);
 		}
 	}
 }
@@ -112,6 +124,7 @@ echo_loop(struct echo *e)
 		if (now > e->window.until_ns + BENCH_OVERTIME_NS)
 			return bench_window_overtime(e->b, "batches",
 						     e->batches - e->batches_answered);
+		stall_watch_look(&e->watch, now);
 		echo_send(e, now);
 		acked = e->link->ops->poll(e->link);
 		if (acked < 0) {
@@ -150,6 +163,8 @@ echo_run(struct bench *b)
 	e.batches_max = (o->inflight + e.link->batch_events - 1) / e.link->batch_events;
 	e.window = bench_window(b, bench_now_ns());
 	bench_pace_start(&e.pace, o->rate / e.link->batch_events, e.window.begin_ns);
+	if (o->rate > 0)
+		e.quiet = bench_latency(b, "ack.quiet");
 	r = echo_loop(&e);
 	if (r == 0)
 		r = bench_producer_finish(b, e.link);
@@ -177,7 +192,9 @@ const struct bench_scenario bench_echo = {
 	.name = "echo",
 	.summary = "publish and wait for the ack",
 	.help = "Closed loop with --inflight events on their way, or open loop with --rate: then\n"
-		"latency counts from the time an event was to be sent.\n",
+		"latency counts from the time an event was to be sent, and ack.quiet is of those "
+		"that\n"
+		"no stall of the machine hit: no 300 us in which something else had this CPU.\n",
 	.options = BENCH_PRODUCER,
 	.defaults = defaults,
 	.setup = echo_setup,

@@ -74,6 +74,10 @@ def latency(figures, raw='latency', hfbus='ack', note=None):
 BESIDE = ', raw beside a busy CPU'
 BESIDE_NOTE = 'beside the raw limit while the CPU of the bus\'s client spins'
 
+QUIET = ' without the machine\'s stalls'
+QUIET_NOTE = ('of what was not under way while something else had the CPU of the bus\'s client for '
+              '300 us or more; raw is taken while that CPU spins, and without the same')
+
 
 def throughput(target, name='rate', unit='events/s', note=None):
     return [Figure(name, unit, 'higher', target, of('hfbus', 'rate'), of('raw', 'rate'),
@@ -277,8 +281,8 @@ def budgets(quick=False):
             latency([('p50', 1.25), ('p99', 1.25)],
                     note='from 5 s after the topic\'s first event, with 256 MiB of retention: '
                          'segments are recycled, as the raw file is overwritten') +
-            [Figure('p99' + BESIDE, 'us', 'lower', 1.25, of('hfbus', 'ack.p99'),
-                    of('beside', 'latency.p99'), note=BESIDE_NOTE)],
+            [Figure('p99' + QUIET, 'us', 'lower', 1.25, of('hfbus', 'ack.quiet.p99'),
+                    of('beside', 'latency.quiet.p99'), note=QUIET_NOTE)],
             raw=['group-commit', '--size', '100', '--batch', str(batch), '--rate', str(rate)],
             hfbus=['echo', '--size', '100', '--batch', str(batch), '--rate', str(rate), '--ack',
                    'durable', '--retention', '256MiB'],
