@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * connection.c - open, ask, lose and find hfbusd again.
+ * connection.c - open, lose and find hfbusd again.
  */
 #include "connection.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -93,184 +90,7 @@ hfb_bus_find(const char *data_dir, char *to, size_t size, struct hfb_err *err)
 	return find_checked(to, size, target, err);
 }
 
-/* The socket. ---------------------------------------------------------------- */
-
-static int
-socket_connect(struct hfb_bus *bus, struct hfb_err *err)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct timeval wait;
-	char path[4200];
-	int fd, dir = -1, r;
-
-	snprintf(path, sizeof(path), "%s/hfbusd.sock", bus->data_dir);
-	if (strlen(path) < sizeof(address.sun_path)) {
-		memcpy(address.sun_path, path, strlen(path) + 1);
-	} else {
-		/* sun_path holds 108 bytes; a folder's descriptor makes any path short */
-		dir = open(bus->data_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (dir < 0)
-			return hfb_err_set(err, -errno, "%s: %s", bus->data_dir, strerror(errno));
-		snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/hfbusd.sock",
-			 dir);
-	}
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0) {
-		r = -errno;
-	} else {
-		wait.tv_sec = bus->connect_ms / 1000;
-		wait.tv_usec = (bus->connect_ms % 1000) * 1000;
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
-		r = connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-	}
-	if (dir >= 0)
-		close(dir);
-	if (r < 0) {
-		if (fd >= 0)
-			close(fd);
-		if (r == -EAGAIN)
-			r = -ETIMEDOUT;
-		return hfb_err_set(err, r,
-				   "no hfbusd answers at %s (%s): start one with "
-				   "'hfbus up --data DIR', or name another folder with --data or "
-				   "HFBUS_DATA",
-				   path, strerror(-r));
-	}
-	bus->socket = fd;
-	return 0;
-}
-
-static uint32_t
-fds_take(struct msghdr *message, int *fds, uint32_t fds_max)
-{
-	uint32_t n = 0;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
-		size_t count;
-		int fd;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < count; i++) {
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (n < fds_max)
-				fds[n++] = fd;
-			else
-				close(fd);
-		}
-	}
-	return n;
-}
-
-static void
-fds_close(const int *fds, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		close(fds[i]);
-}
-
-int
-hfb_connection_ask(struct hfb_bus *bus, uint16_t type, const void *body, size_t body_size,
-		   void *answer, size_t *size, int *fds, uint32_t fds_max, uint32_t *fds_count,
-		   struct hfb_err *err)
-{
-	struct hfb_ipc head = { .magic = HFB_IPC_MAGIC, .version = HFB_IPC_VERSION, .type = type };
-	char room[CMSG_SPACE(sizeof(int) * 8)];
-	uint32_t n;
-	size_t got;
-	int taken[8];
-
-	if (!bus->local)
-		return hfb_err_set(err, -EOPNOTSUPP, "this needs a local bus: leave --udp away");
-	if (bus->socket < 0)
-		return hfb_err_set(err, -ENOTCONN, "hfbusd at %s is gone", bus->data_dir);
-
-	head.size = (uint32_t)(sizeof(head) + body_size);
-	head.id = ++bus->request_id;
-	{
-		struct iovec parts[2] = { { &head, sizeof(head) }, { (void *)body, body_size } };
-		struct msghdr message = { .msg_iov = parts, .msg_iovlen = body_size > 0 ? 2 : 1 };
-
-		if (sendmsg(bus->socket, &message, MSG_NOSIGNAL) < 0) {
-			int r = errno == EAGAIN ? -ETIMEDOUT : -ENOTCONN;
-
-			if (r == -ENOTCONN)
-				hfb_connection_lost(bus);
-			return hfb_err_set(err, r, "hfbusd at %s takes no request (%s)",
-					   bus->data_dir, strerror(errno));
-		}
-	}
-	for (;;) {
-		struct hfb_ipc reply;
-		uint8_t *bytes = (uint8_t *)answer;
-		char text[1024];
-		struct iovec parts[3] = { { &reply, sizeof(reply) },
-					  { bytes, size != NULL ? *size : 0 },
-					  { text, sizeof(text) } };
-		struct msghdr message = { .msg_iov = parts,
-					  .msg_iovlen = 3,
-					  .msg_control = room,
-					  .msg_controllen = sizeof(room) };
-		ssize_t r = recvmsg(bus->socket, &message, MSG_CMSG_CLOEXEC);
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0 && errno == EAGAIN)
-			return hfb_err_set(err, -ETIMEDOUT, "hfbusd at %s did not answer in %u ms",
-					   bus->data_dir, bus->connect_ms);
-		if (r <= 0) {
-			hfb_connection_lost(bus);
-			return hfb_err_set(err, -ENOTCONN, "hfbusd at %s is gone", bus->data_dir);
-		}
-		n = fds_take(&message, taken, 8);
-		if ((size_t)r < sizeof(reply) || reply.magic != HFB_IPC_MAGIC ||
-		    reply.version != HFB_IPC_VERSION || reply.incompatible != 0) {
-			fds_close(taken, n);
-			return hfb_err_set(err, -EPROTO,
-					   "hfbusd at %s speaks another version of "
-					   "the local protocol than %u",
-					   bus->data_dir, HFB_IPC_VERSION);
-		}
-		if (reply.id != head.id || (reply.flags & HFB_IPC_ANSWER) == 0) {
-			fds_close(taken, n); /* answer to a request that timed out */
-			continue;
-		}
-		got = (size_t)r - sizeof(reply);
-		if (reply.error != 0) {
-			char sentence[HFB_ERR_TEXT_MAX];
-			size_t first = size != NULL ? *size : 0, m = 0;
-
-			/* the sentence came over both parts */
-			for (size_t i = 0; i < got && m + 1 < sizeof(sentence); i++) {
-				char c = i < first ? (char)bytes[i] : text[i - first];
-
-				if (c == '\0')
-					break;
-				sentence[m++] = c;
-			}
-			sentence[m] = '\0';
-			fds_close(taken, n);
-			return hfb_err_set(err, -(int)reply.error, "%s",
-					   m > 0 ? sentence : strerror((int)reply.error));
-		}
-		if (size != NULL) {
-			if (got > *size)
-				got = *size;
-			*size = got;
-		}
-		if (n > fds_max) {
-			fds_close(taken + fds_max, n - fds_max);
-			n = fds_max;
-		}
-		if (n > 0)
-			memcpy(fds, taken, n * sizeof(int));
-		if (fds_count != NULL)
-			*fds_count = n;
-		return 0;
-	}
-}
+/* Open, close, lose, find again. --------------------------------------------- */
 
 static int
 local_hello(struct hfb_bus *bus, struct hfb_err *err)
@@ -283,7 +103,7 @@ local_hello(struct hfb_bus *bus, struct hfb_err *err)
 	void *positions;
 	int fds[2], r;
 
-	r = socket_connect(bus, err);
+	r = hfb_connection_dial(bus, err);
 	if (r < 0)
 		return r;
 	r = hfb_connection_ask(bus, HFB_IPC_HELLO, NULL, 0, &welcome, &size, fds, 2, &n, err);
@@ -308,7 +128,7 @@ local_hello(struct hfb_bus *bus, struct hfb_err *err)
 		munmap(positions, welcome.positions_bytes);
 		goto fail_fds;
 	}
-	fds_close(fds, n);
+	hfb_connection_fds_close(fds, n);
 	if (bus->positions != NULL)
 		munmap((void *)bus->positions, bus->positions_bytes);
 	hfb_counters_unmap(&bus->counters);
@@ -321,15 +141,13 @@ local_hello(struct hfb_bus *bus, struct hfb_err *err)
 	return 0;
 
 fail_fds:
-	fds_close(fds, n);
+	hfb_connection_fds_close(fds, n);
 fail_socket:
 	if (bus->socket >= 0)
 		close(bus->socket);
 	bus->socket = -1;
 	return r;
 }
-
-/* Open, close, lose, find again. --------------------------------------------- */
 
 static void
 links_close(struct hfb_bus *bus)

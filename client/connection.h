@@ -65,6 +65,11 @@ uint64_t hfb_now_ns(void);
 /* The same some us late, for timers of ms: mostly a read of the TSC. */
 uint64_t hfb_connection_now(struct hfb_bus *bus);
 
+/* connection_ask.c */
+/* Connect bus->socket. Returns 0, or -errno and bus->socket is as it was. */
+int hfb_connection_dial(struct hfb_bus *bus, struct hfb_err *err);
+void hfb_connection_fds_close(const int *fds, uint32_t count);
+
 /*
  * One request and its answer to hfbusd's main thread. @answer takes up to
  * *@size bytes of body; *@size is what came. @fds (of @fds_max) are the caller's
