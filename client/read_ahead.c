@@ -12,9 +12,16 @@
 #define CHUNKS	   (HFB_AHEAD_BYTES / HFB_AHEAD_CHUNK_BYTES)
 #define FLIGHT_MAX 4u /* keeps a disk busy, and leaves some of it to those who write */
 #define BLOCK	   4096u
+#define HUGE_BYTES (2u << 20)
+#define MAP_BYTES  (2ull * HFB_AHEAD_BYTES + HUGE_BYTES)
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; refused by those before */
+#endif
 
 struct hfb_ahead {
 	struct io_uring ring;
+	uint8_t *area;			 /* mapped; what follows is in it */
 	uint8_t *memory;		 /* twice in a row */
 	bool fixed;			 /* registered with the ring */
 	int fd;				 /* O_DIRECT; -1 = not started */
@@ -27,24 +34,37 @@ struct hfb_ahead {
 	bool failed;
 };
 
+/*
+ * In huge pages, whatever the machine reserves: of those a read is a piece or two, of plain ones
+ * 128, which the disk (virtio) takes 1.5 to 1.9 times as long for. Without them all the same.
+ */
 static int
 memory_map(struct hfb_ahead *a)
 {
 	int fd = memfd_create("hfbus-read-ahead", MFD_CLOEXEC), r = 0;
-	uint8_t *area;
+	uint8_t *area, *at;
 
 	if (fd < 0)
 		return -errno;
-	area = mmap(NULL, 2ull * HFB_AHEAD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (area == MAP_FAILED || ftruncate(fd, HFB_AHEAD_BYTES) < 0) {
+	area = mmap(NULL, MAP_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (area == MAP_FAILED) {
 		r = -errno;
 		goto out;
 	}
-	a->memory = area;
-	for (uint32_t i = 0; i < 2; i++)
-		if (mmap(area + (size_t)i * HFB_AHEAD_BYTES, HFB_AHEAD_BYTES,
-			 PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+	a->area = area;
+	if (ftruncate(fd, HFB_AHEAD_BYTES) < 0) {
+		r = -errno;
+		goto out;
+	}
+	at = (uint8_t *)(((uintptr_t)area + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+	for (uint32_t i = 0; i < 2 && r == 0; i++)
+		if (mmap(at + (size_t)i * HFB_AHEAD_BYTES, HFB_AHEAD_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED | (i == 0 ? MAP_POPULATE : 0), fd, 0) == MAP_FAILED)
 			r = -errno;
+	a->memory = at;
+	/* joins the pages there are */
+	if (r == 0)
+		(void)madvise(at, HFB_AHEAD_BYTES, MADV_COLLAPSE);
 out:
 	close(fd);
 	return r;
@@ -83,8 +103,8 @@ hfb_ahead_destroy(struct hfb_ahead *a)
 		return;
 	hfb_ahead_stop(a);
 	io_uring_queue_exit(&a->ring);
-	if (a->memory != NULL)
-		munmap(a->memory, 2ull * HFB_AHEAD_BYTES);
+	if (a->area != NULL)
+		munmap(a->area, MAP_BYTES);
 	free(a);
 }
 
@@ -167,7 +187,6 @@ static void
 ask(struct hfb_ahead *a, uint64_t limit)
 {
 	uint64_t first = a->head / HFB_AHEAD_CHUNK_BYTES;
-	bool any = false;
 
 	while (a->in_flight < FLIGHT_MAX && a->asked < a->end && chunk_end(a, a->asked) <= limit &&
 	       a->asked / HFB_AHEAD_CHUNK_BYTES - first < CHUNKS) {
@@ -188,10 +207,13 @@ ask(struct hfb_ahead *a, uint64_t limit)
 		a->size[chunk] = size;
 		a->asked += size;
 		a->in_flight++;
-		any = true;
+		/* Each by itself: of several submitted together, which follow each other, the block
+		 * layer makes one request, and what is one comes at once, with nothing behind it.
+		 */
+		io_uring_submit(&a->ring);
 	}
-	/* refused for now: they stay in the queue and go with the next ones */
-	if (any || io_uring_sq_ready(&a->ring) > 0)
+	/* refused before: they stayed in the queue */
+	if (io_uring_sq_ready(&a->ring) > 0)
 		io_uring_submit(&a->ring);
 }
 

@@ -199,6 +199,9 @@ hfb_local_ahead_read(struct hfb_sub *sub, uint64_t limit, uint64_t need, struct 
 	}
 	if ((uint64_t)got < need)
 		return 0;
+	/* not all that is there: a chunk that is used up makes room for the next read at once */
+	if (got > HFB_AHEAD_CHUNK_BYTES)
+		got = need > HFB_AHEAD_CHUNK_BYTES ? (int64_t)need : HFB_AHEAD_CHUNK_BYTES;
 	sub->bytes_left = (uint64_t)got;
 	return got;
 }
