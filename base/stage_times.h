@@ -57,7 +57,7 @@ enum hfb_stage_time {
 
 struct hfb_stage_times {
 	uint64_t turn_tsc;	/* this turn began */
-	uint64_t published_tsc; /* what this turn appended was made visible; 0 = not yet */
+	uint64_t published_tsc; /* what it appended was made visible; 0 = not yet: the core's */
 	uint64_t reaped_tsc;	/* the last completions of the disk were seen */
 	uint64_t tick_ns;	/* ns per tick * 2^32 */
 	struct hfb_histogram *of[HFB_STAGE_TIMES_COUNT];

@@ -194,6 +194,7 @@ hfb_core_turn(struct hfb_core *core)
 
 	core->now_tsc = from;
 	core->times.turn_tsc = from;
+	core->times.published_tsc = 0;
 	core->now_ns = hfb_clock_now_ns_at(from);
 
 	work += commands_poll(core);
@@ -208,6 +209,12 @@ hfb_core_turn(struct hfb_core *core)
 	if (core->acked.received_events != 0 || core->acked.count != 0)
 		hfb_ack_times_record(core, hfb_clock_tsc());
 	work += hfb_writer_poll(core->writer, core->now_ns);
+	/* An idle turn looks at local clients twice: what one has shown meanwhile would wait for
+	 * half a turn. */
+	if (work == 0 && hfb_local_work_waits(core)) {
+		work += hfb_local_poll(core);
+		work += hfb_writer_publish(core->writer);
+	}
 	work += hfb_session_poll(core);
 	work += hfb_tx_flush(core);
 	if (core->handed_to != 0)

@@ -640,8 +640,6 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 	bool group;
 
 	writer->now_ns = now_ns;
-	if (writer->times != NULL)
-		writer->times->published_tsc = 0;
 	writer_enable(writer);
 	work = mail_poll(writer);
 	work += reap(writer);

@@ -309,6 +309,7 @@ rig_open(struct rig *rig)
 	rig->core.now_ns = 1700000000000000000ull;
 	rig->core.turn = 1;
 	rig->core.times.turn_tsc = hfb_clock_tsc();
+	rig->core.times.published_tsc = 0;
 	strcpy(rig->topic->info.name, "prices");
 	rig->topic->info.partitions = RIG_PARTITIONS;
 	rig->topic->info.commit_stage = HFB_STAGE_DURABLE;
@@ -369,6 +370,7 @@ rig_turn(struct rig *rig)
 	rig->core.turn++;
 	rig->core.now_ns += 1000;
 	rig->core.times.turn_tsc = hfb_clock_tsc();
+	rig->core.times.published_tsc = 0;
 }
 
 void
