@@ -87,8 +87,19 @@ bench_pace_start(struct bench_pace *p, double rate_per_s, uint64_t begin_ns)
 	p->sent = 0;
 }
 
+static bool
+is_group(const char *name)
+{
+	for (uint32_t i = 0; bench_scenarios[i] != NULL; i++)
+		if (bench_scenarios[i]->group != NULL &&
+		    strcmp(bench_scenarios[i]->group, name) == 0)
+			return true;
+	return false;
+}
+
+/* @group: only its scenarios; NULL: all. */
 static void
-help(FILE *to)
+help(const char *group, FILE *to)
 {
 	fputs("usage: hfbus-bench SCENARIO [options]\n"
 	      "       hfbus-bench SCENARIO --help\n"
@@ -97,8 +108,11 @@ help(FILE *to)
 	      "\n",
 	      to);
 	for (uint32_t i = 0; bench_scenarios[i] != NULL; i++) {
+		const char *of = bench_scenarios[i]->group;
 		char title[BENCH_TITLE_MAX];
 
+		if (group != NULL && (of == NULL || strcmp(of, group) != 0))
+			continue;
 		bench_title(bench_scenarios[i], title, sizeof(title));
 		fprintf(to, "  %-22s %s\n", title + strlen("hfbus-bench "),
 			bench_scenarios[i]->summary);
@@ -179,15 +193,21 @@ run(const struct bench_scenario *s, int argc, char **argv)
 	return bench_stop ? BENCH_EXIT_INTERRUPTED : BENCH_EXIT_OK;
 }
 
+static bool
+asks_for_help(int argc, char **argv, int at)
+{
+	return argc > at && (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0);
+}
+
 int
 main(int argc, char **argv)
 {
 	const struct bench_scenario *s;
 	int words;
 
-	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-		help(stdout);
-		return BENCH_EXIT_OK;
+	if (asks_for_help(argc, argv, 1) || (asks_for_help(argc, argv, 2) && is_group(argv[1]))) {
+		help(is_group(argv[1]) ? argv[1] : NULL, stdout);
+		return fflush(stdout) == 0 ? BENCH_EXIT_OK : BENCH_EXIT_FAILED;
 	}
 	s = find(argc, argv, &words);
 	if (s == NULL) {
@@ -195,7 +215,7 @@ main(int argc, char **argv)
 			fprintf(stderr, "hfbus-bench: no scenario '%s%s%s'\n", argv[1],
 				argc >= 3 && argv[2][0] != '-' ? " " : "",
 				argc >= 3 && argv[2][0] != '-' ? argv[2] : "");
-		help(stderr);
+		help(NULL, stderr);
 		return BENCH_EXIT_USAGE;
 	}
 	return run(s, argc - words, argv + words);

@@ -258,6 +258,18 @@ setup(struct bench *b)
 	return limit_io_open(&io, b, RING_BYTES, DEPTH_MAX);
 }
 
+/* Whole writes only: there must be some, and room for one beside what is being written. */
+static int
+append_disk_setup(struct bench *b)
+{
+	if (b->options.depth == 0)
+		return hfb_err_set(&b->err, -EINVAL, "--depth is at least 1 here");
+	if (b->options.write_bytes > RING_BYTES / 2)
+		return hfb_err_set(&b->err, -EINVAL, "--write-size is at most %u MiB here",
+				   RING_BYTES / 2 >> 20);
+	return setup(b);
+}
+
 static void
 teardown(struct bench *b)
 {
@@ -351,7 +363,7 @@ const struct bench_scenario bench_limit_append_disk = {
 	.options = BENCH_SIZE | BENCH_BATCH | BENCH_DATA | BENCH_SYNC | BENCH_FILE_SIZE |
 		   BENCH_DEPTH | BENCH_WRITE_SIZE,
 	.defaults = append_disk_defaults,
-	.setup = setup,
+	.setup = append_disk_setup,
 	.run = append_disk_run,
 	.teardown = teardown,
 };
@@ -361,7 +373,8 @@ const struct bench_scenario bench_limit_group_commit = {
 	.name = "group-commit",
 	.summary = "the same paced, from when a batch was due until it is on disk",
 	.help = "An open loop: batches come at --rate events a second whatever the disk "
-		"does.\n" LIMIT_IO_HELP
+		"does.\n"
+		"--depth 0: what short runs find best for the rate.\n" LIMIT_IO_HELP
 		"That CPU sees the machine's stalls: latency.quiet is of what none of them hit.\n",
 	.options = BENCH_SIZE | BENCH_BATCH | BENCH_RATE | BENCH_DATA | BENCH_SYNC |
 		   BENCH_FILE_SIZE | BENCH_DEPTH | BENCH_WRITE_SIZE,

@@ -58,10 +58,9 @@ go(struct bench *b, bool write)
 		if (cqe->res != (int)b->options.write_bytes)
 			return hfb_err_set(&b->err, -EIO, "%s: %s", io.path,
 					   cqe->res < 0 ? strerror(-cqe->res) : "short I/O");
-		if (more && started_ns[cqe->user_data] >= w.from_ns) {
+		done += more && now_ns >= w.from_ns;
+		if (more && started_ns[cqe->user_data] >= w.from_ns)
 			hfb_histogram_record(h, now_ns - started_ns[cqe->user_data]);
-			done++;
-		}
 		if (more)
 			one_more(b, write, (uint32_t)cqe->user_data, &at, now_ns);
 		else
@@ -80,14 +79,18 @@ go(struct bench *b, bool write)
 static int
 setup(struct bench *b)
 {
+	const uint64_t in_flight_bytes = (uint64_t)b->options.depth * b->options.write_bytes;
 	int r = bench_pin(b, 0, &b->err);
 
+	if (r < 0)
+		return r;
 	if (b->options.depth == 0)
-		b->options.depth = 1;
-	if (r == 0)
-		r = limit_io_open(&io, b, (size_t)b->options.depth * b->options.write_bytes,
-				  b->options.depth);
-	return r;
+		return hfb_err_set(&b->err, -EINVAL, "--depth is at least 1 here");
+	/* no block twice at once, and none behind what was written */
+	if (in_flight_bytes > b->options.file_bytes)
+		return hfb_err_set(&b->err, -EINVAL,
+				   "--depth times --write-size is more than --file-size");
+	return limit_io_open(&io, b, in_flight_bytes, b->options.depth);
 }
 
 static void
@@ -129,6 +132,7 @@ const struct bench_scenario bench_limit_overwrite = {
 	.group = "limit",
 	.name = "overwrite",
 	.summary = "synced O_DIRECT writes over written blocks",
+	.help = LIMIT_IO_HELP,
 	.options = BENCH_DATA | BENCH_SYNC | BENCH_FILE_SIZE | BENCH_DEPTH | BENCH_WRITE_SIZE,
 	.defaults = overwrite_defaults,
 	.setup = setup,
@@ -140,6 +144,7 @@ const struct bench_scenario bench_limit_read = {
 	.group = "limit",
 	.name = "read",
 	.summary = "O_DIRECT reads of a written file",
+	.help = LIMIT_IO_HELP,
 	.options = BENCH_DATA | BENCH_FILE_SIZE | BENCH_DEPTH | BENCH_WRITE_SIZE,
 	.defaults = read_defaults,
 	.setup = setup,

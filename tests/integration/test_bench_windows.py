@@ -122,5 +122,24 @@ def test_an_end_in_the_warm_up_has_measured_nothing():
         assert not os.listdir(data), os.listdir(data)
 
 
+def test_a_limit_that_would_measure_nothing_is_refused():
+    """Nothing in flight, no whole write within the ring, blocks that were never written."""
+    with folder() as data:
+        for args in (['append-disk', '--depth', '0'], ['append-disk', '--write-size', '8MiB'],
+                     ['overwrite', '--depth', '0'],
+                     ['overwrite', '--write-size', '1MiB', '--depth', '2', '--file-size', '1MiB'],
+                     ['read', '--write-size', '2MiB', '--depth', '1', '--file-size', '1MiB']):
+            argv = [program('hfbus-bench'), 'limit', *args, '--data', data]
+            found = run([*argv, '--duration', '10ms'], check=False)
+            assert found.returncode == 1, found
+            assert args[1] in found.stderr, found.stderr
+        assert not os.listdir(data), os.listdir(data)
+
+
+def test_the_limits_have_a_help_of_their_own():
+    found = run([program('hfbus-bench'), 'limit', '--help']).stdout
+    assert 'limit memif-echo' in found and 'publish' not in found, found
+
+
 if __name__ == '__main__':
     main(globals())
