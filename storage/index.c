@@ -73,17 +73,31 @@ count_published(const struct hfb_index *index)
 	return __atomic_load_n(&index->count, __ATOMIC_ACQUIRE);
 }
 
-bool
-hfb_index_by_offset(const struct hfb_index *index, uint64_t offset,
-		    struct hfb_index_entry *ret_entry)
+/* The last entry that has at most @most in the field at @field. */
+static bool
+last_up_to(const struct hfb_index *index, size_t field, uint64_t most,
+	   struct hfb_index_entry *ret_entry)
 {
-	uint32_t n = count_up_to(index, offsetof(struct hfb_index_entry, offset), offset,
-				 count_published(index));
+	uint32_t n = count_up_to(index, field, most, count_published(index));
 
 	if (n == 0)
 		return false;
 	*ret_entry = index->entries[n - 1];
 	return true;
+}
+
+bool
+hfb_index_by_offset(const struct hfb_index *index, uint64_t offset,
+		    struct hfb_index_entry *ret_entry)
+{
+	return last_up_to(index, offsetof(struct hfb_index_entry, offset), offset, ret_entry);
+}
+
+bool
+hfb_index_by_position(const struct hfb_index *index, uint64_t position,
+		      struct hfb_index_entry *ret_entry)
+{
+	return last_up_to(index, offsetof(struct hfb_index_entry, position), position, ret_entry);
 }
 
 bool
@@ -99,19 +113,6 @@ hfb_index_by_time(const struct hfb_index *index, uint64_t timestamp_ns,
 		n = count_up_to(index, offsetof(struct hfb_index_entry, timestamp_ns),
 				timestamp_ns - 1, count);
 	*ret_entry = index->entries[n == 0 ? 0 : n - 1];
-	return true;
-}
-
-bool
-hfb_index_by_position(const struct hfb_index *index, uint64_t position,
-		      struct hfb_index_entry *ret_entry)
-{
-	uint32_t n = count_up_to(index, offsetof(struct hfb_index_entry, position), position,
-				 count_published(index));
-
-	if (n == 0)
-		return false;
-	*ret_entry = index->entries[n - 1];
 	return true;
 }
 

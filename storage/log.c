@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * log.c - claim and append, the hot path; then the slow half of a claim: padding, the next
+ * segment, why there is no room.
+ */
 #include "log.h"
 
 #include <errno.h>
@@ -14,10 +18,6 @@
 /* intent is raised in strides, so that most claims need not publish it. */
 #define INTENT_STRIDE (64u * HFB_KIB)
 
-/* A segment that fills in less time than this is followed by a larger one, and so is one of
- * more than so many. */
-#define SEGMENT_LASTS_NS 10000000000ull
-#define SEGMENTS_MANY	 64u
 /* When so much of a segment is used the next one is planned: early, so that it can be made
  * without haste. */
 #define PLAN_AHEAD 8u
@@ -29,22 +29,8 @@
 #define AHEAD_BYTES	1024u
 #define AHEAD_BYTES_MAX 2048u
 
-#define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
-#define BLOCK_UP(x)   BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
-
-_Static_assert((HFB_PLANS & (HFB_PLANS - 1)) == 0, "plans are numbered modulo their count");
 _Static_assert(HFB_RESERVE_BYTES < HFB_RING_BYTES_MIN / 4, "the reserve leaves room for batches");
 _Static_assert(sizeof(struct hfb_batch) == HFB_BATCH_HEADER_BYTES, "layout");
-
-/* Claim and append. ---------------------------------------------------------- */
-
-/* Bytes below may be overwritten: what is not in its file, or is written again, must still
- * be there. */
-static inline uint64_t
-ring_end(const struct hfb_log *log)
-{
-	return BLOCK_DOWN(log->filed) + log->ring_mask + 1;
-}
 
 void
 hfb_log_intent_raise(struct hfb_log *log, uint64_t to)
@@ -59,25 +45,10 @@ hfb_log_intent_raise(struct hfb_log *log, uint64_t to)
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
-uint64_t
-hfb_log_ready_end(struct hfb_log *log)
-{
-	uint64_t end = 0;
-
-	for (uint32_t n = log->plan_head; n != log->plan_tail; n++) {
-		struct hfb_plan *plan = hfb_log_plan(log, n);
-
-		if (__atomic_load_n(&plan->segment, __ATOMIC_ACQUIRE) == NULL)
-			break;
-		end = plan->end;
-	}
-	return end;
-}
-
 void
 hfb_log_limit_update(struct hfb_log *log)
 {
-	uint64_t limit = ring_end(log) - HFB_RESERVE_BYTES;
+	uint64_t limit = hfb_log_ring_end(log) - HFB_RESERVE_BYTES;
 
 	if (log->failed || !log->epoch_started || log->detach != HFB_ATTACHED ||
 	    log->plan_append == log->plan_tail) {
@@ -127,74 +98,6 @@ hfb_log_ring_ask(struct hfb_log *log, uint64_t bytes)
 	hfb_log_ask(log, HFB_ASK_RING);
 }
 
-/*
- * Classes grow with use: by four when segments do not last long, or when there are many of
- * them. What is little used stays small, since a new segment costs its size in zeros.
- */
-static uint64_t
-capacity_next(const struct hfb_log *log, const struct hfb_plan *last)
-{
-	const struct hfb_plan *plan = &log->plans[log->plan_append & (HFB_PLANS - 1)];
-	const struct hfb_plan *before = &log->plans[(log->plan_append - 1) & (HFB_PLANS - 1)];
-	uint64_t capacity = last->end - last->base, bytes, age_ns;
-
-	/* more than one ahead: it does not last; and each but the first holds any batch */
-	if (!plan->begun || plan != last || capacity < 2ull * log->batch_bytes_max)
-		return capacity * 4;
-	/* of the segment before, whole, when its plan is still there */
-	if (before->begun && before->end == plan->base) {
-		bytes = before->end - before->base;
-		age_ns = plan->first_ns - before->first_ns;
-	} else {
-		bytes = log->position - plan->base;
-		age_ns = log->last_timestamp_ns - plan->first_ns;
-	}
-	if (age_ns < SEGMENT_LASTS_NS && bytes > capacity * age_ns / SEGMENT_LASTS_NS)
-		return capacity * 4;
-	return (log->position - log->start) / SEGMENTS_MANY > capacity ? capacity * 4 : capacity;
-}
-
-bool
-hfb_log_plan_next(struct hfb_log *log, uint64_t batch_bytes)
-{
-	struct hfb_plan *plan;
-	uint64_t base = BLOCK_UP(log->position), capacity;
-	const uint64_t first = log->store->config.segment_bytes_first;
-	const uint64_t kept = __atomic_load_n(&log->retention_bytes, __ATOMIC_RELAXED);
-
-	if (log->plan_tail - log->plan_head == HFB_PLANS)
-		return false;
-	capacity = first;
-	if (log->plan_tail != log->plan_head) {
-		const struct hfb_plan *last = hfb_log_plan(log, log->plan_tail - 1);
-
-		base = last->end;
-		capacity = capacity_next(log, last);
-	} else if (log->start != log->position || log->position != 0) {
-		capacity = log->positions->segment_bytes;
-	}
-	if (capacity < first)
-		capacity = first;
-	/* A batch and the padding behind it, with room for more: never above half a segment. */
-	while (capacity < 2 * batch_bytes)
-		capacity *= 4;
-	if (capacity > log->segment_bytes_max)
-		capacity = log->segment_bytes_max;
-	/* Retention takes whole segments: of a few it can keep about what it is to keep. */
-	while (kept != 0 && capacity > kept / 2 && capacity / 4 >= first &&
-	       capacity / 4 >= 2 * batch_bytes)
-		capacity /= 4;
-	plan = hfb_log_plan(log, log->plan_tail);
-	memset(plan, 0, sizeof(*plan));
-	plan->base = base;
-	plan->end = base + capacity;
-	__atomic_store_n(&log->positions->segment_bytes, capacity, __ATOMIC_RELAXED);
-	/* pairs with the acquire in the helper */
-	__atomic_store_n(&log->plan_tail, log->plan_tail + 1, __ATOMIC_RELEASE);
-	hfb_log_ask(log, HFB_ASK_SEGMENT);
-	return true;
-}
-
 /* The first batch of a segment, or an index entry that is due. */
 static void __attribute__((noinline))
 index_note(struct hfb_log *log, uint64_t position, uint64_t timestamp_ns)
@@ -215,28 +118,6 @@ index_note(struct hfb_log *log, uint64_t position, uint64_t timestamp_ns)
 	if (log->index != NULL) {
 		hfb_index_add(log->index, position, log->offset, timestamp_ns);
 		log->index_due = log->index->next_position;
-	}
-}
-
-void
-hfb_log_plan_bind(struct hfb_log *log, struct hfb_plan *plan, struct hfb_segment *segment)
-{
-	plan->bound = segment;
-	if (plan->begun) {
-		segment->base_offset = plan->first.offset;
-		segment->first_timestamp_ns = plan->first_ns;
-		hfb_index_add(segment->index, plan->first.position, plan->first.offset,
-			      plan->first_ns);
-		if (plan->ended) {
-			segment->end_offset = plan->end_offset;
-			segment->last_timestamp_ns = plan->last_ns;
-		}
-		/* pairs with the acquire in look-ups */
-		__atomic_store_n(&segment->begun, 1, __ATOMIC_RELEASE);
-	}
-	if (plan == hfb_log_plan(log, log->plan_append)) {
-		log->index = segment->index;
-		log->index_due = plan->begun ? segment->index->next_position : plan->base;
 	}
 }
 
@@ -426,7 +307,7 @@ plan_advance(struct hfb_log *log)
 static enum hfb_log_refusal
 claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
 {
-	uint64_t pad = 0, end, room = ring_end(log);
+	uint64_t pad = 0, end, room = hfb_log_ring_end(log);
 	const struct hfb_plan *plan;
 	uint32_t passed = 0;
 
@@ -460,8 +341,8 @@ claim_room(struct hfb_log *log, uint32_t bytes, bool reserve)
 	}
 	/* Before a byte is overwritten. Whole blocks: the tail of the last one is
 	 * cleared when it is written. */
-	if (BLOCK_UP(end) > log->intent) {
-		uint64_t to = BLOCK_UP(end) + INTENT_STRIDE;
+	if (hfb_block_up(end) > log->intent) {
+		uint64_t to = hfb_block_up(end) + INTENT_STRIDE;
 
 		hfb_log_intent_raise(log, to < room ? to : room);
 	}
@@ -581,143 +462,4 @@ hfb_log_block_fill(struct hfb_log *log)
 	meta.size = size;
 	batch_append(log, &meta);
 	return true;
-}
-
-/* Boundaries. ------------------------------------------------------------------ */
-
-void
-hfb_log_marks_add(struct hfb_log *log)
-{
-	if (log->marks_count == HFB_MARKS) {
-		/* Thin out evenly rather than let one stretch grow without bound. */
-		for (uint32_t i = 1; i < HFB_MARKS; i += 2)
-			log->marks[i / 2] = log->marks[i];
-		log->marks_count = HFB_MARKS / 2;
-	}
-	log->marks[log->marks_count].position = log->position;
-	log->marks[log->marks_count].offset = log->offset;
-	log->marks_count++;
-}
-
-struct hfb_boundary
-hfb_log_marks_take(struct hfb_log *log, uint64_t position, struct hfb_boundary floor)
-{
-	uint32_t n = 0;
-
-	while (n < log->marks_count && log->marks[n].position <= position)
-		floor = log->marks[n++];
-	if (n > 0) {
-		log->marks_count -= n;
-		memmove(log->marks, log->marks + n, log->marks_count * sizeof(log->marks[0]));
-	}
-	return floor;
-}
-
-/* Questions. --------------------------------------------------------------------- */
-
-uint64_t
-hfb_log_room(const struct hfb_log *log)
-{
-	uint64_t end = ring_end(log) - HFB_RESERVE_BYTES, room;
-
-	if (log->failed || log->detach != HFB_ATTACHED)
-		return 0;
-	if (__atomic_load_n(&log->prepare_error, __ATOMIC_ACQUIRE) != 0) {
-		uint64_t ready = hfb_log_ready_end((struct hfb_log *)(uintptr_t)log);
-
-		if (end > ready)
-			end = ready;
-		return end > log->position ? end - log->position : 0;
-	}
-	room = end > log->position ? end - log->position : 0;
-	/* A ring that may still grow takes the largest batch, when asked twice. */
-	if (room < log->batch_bytes_max && log->ring_mask + 1 < log->ring_bytes_max &&
-	    log->position - log->filed < HFB_RESERVE_BYTES)
-		room = log->batch_bytes_max;
-	return room;
-}
-
-void
-hfb_log_durable_wanted(struct hfb_log *log)
-{
-	log->durable_wanted_ns = log->writer->now_ns;
-}
-
-enum hfb_sequence_verdict
-hfb_log_sequence_check(struct hfb_log *log, uint64_t producer_id, uint16_t producer_epoch,
-		       uint64_t base_sequence, uint32_t count, uint64_t *ret_expected)
-{
-	return hfb_dedup_check(&log->dedup, producer_id, producer_epoch, base_sequence, count,
-			       log->writer->now_ns, ret_expected);
-}
-
-bool
-hfb_log_stream_next(struct hfb_log *log, uint64_t producer_id, uint64_t *ret_next)
-{
-	struct hfb_dedup_entry entry;
-
-	if (!hfb_dedup_find(&log->dedup, producer_id, &entry))
-		return false;
-	*ret_next = entry.next_sequence;
-	return true;
-}
-
-uint64_t
-hfb_log_position(const struct hfb_log *log, enum hfb_stage stage)
-{
-	switch (stage) {
-	case HFB_STAGE_RECEIVED:
-		return log->position;
-	case HFB_STAGE_DURABLE:
-		return log->durable;
-	default:
-		return 0; /* no mirror: never a stage that was not reached */
-	}
-}
-
-uint64_t
-hfb_log_committed(const struct hfb_log *log)
-{
-	return log->committed;
-}
-
-uint64_t
-hfb_log_start(const struct hfb_log *log)
-{
-	return log->start;
-}
-
-uint32_t
-hfb_log_epoch(const struct hfb_log *log)
-{
-	return log->leader_epoch;
-}
-
-uint32_t
-hfb_log_batch_bytes_max(const struct hfb_log *log)
-{
-	return log->batch_bytes_max;
-}
-
-uint64_t
-hfb_log_segment_base(const struct hfb_log *log)
-{
-	const struct hfb_plan *plan = &log->plans[log->plan_append & (HFB_PLANS - 1)];
-
-	return log->plan_append == log->plan_tail ? BLOCK_UP(log->position) : plan->base;
-}
-
-const uint8_t *
-hfb_log_peek(const struct hfb_log *log, uint64_t position, uint64_t *ret_bytes)
-{
-	if (position >= log->committed || log->intent > position + log->ring_mask + 1)
-		return NULL;
-	*ret_bytes = log->committed - position;
-	return log->ring + (position & log->ring_mask);
-}
-
-void *
-hfb_log_user(const struct hfb_log *log)
-{
-	return log->user;
 }

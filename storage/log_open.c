@@ -17,8 +17,6 @@
 #include "store_private.h"
 #include "uuid.h"
 
-#define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
-
 static uint64_t
 power_of_two_down(uint64_t x, uint64_t min, uint64_t max)
 {
@@ -230,7 +228,7 @@ segments_adopt(struct hfb_log *log, struct hfb_recovered *found, struct hfb_err 
 static int
 tail_load(struct hfb_log *log, struct hfb_err *err)
 {
-	uint64_t from = BLOCK_DOWN(log->position);
+	uint64_t from = hfb_block_down(log->position);
 	const struct hfb_segment *segment;
 	uint8_t *block;
 	ssize_t n;
@@ -322,7 +320,7 @@ positions_set(struct hfb_log *log)
 	struct hfb_positions *p = log->positions;
 
 	/* The ring holds nothing below its last block. */
-	log->intent = BLOCK_DOWN(log->position) + log->ring_mask + 1;
+	log->intent = hfb_block_down(log->position) + log->ring_mask + 1;
 	mark_set(&p->intent, log->intent, log->offset);
 	mark_set(&p->start, log->start, log->start_offset);
 	mark_set(&p->received, log->position, log->offset);

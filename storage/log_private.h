@@ -267,6 +267,14 @@ hfb_log_plan(struct hfb_log *log, uint32_t number)
 	return &log->plans[number & (HFB_PLANS - 1)];
 }
 
+/* Bytes below may be overwritten: what is not in its file, or is written again, must still
+ * be there. */
+static inline uint64_t
+hfb_log_ring_end(const struct hfb_log *log)
+{
+	return hfb_block_down(log->filed) + log->ring_mask + 1;
+}
+
 /* Somebody who asked for `durable` is taken to still wait for so long. */
 #define HFB_WANTED_NS 1000000000u
 static inline bool
@@ -287,21 +295,23 @@ void hfb_log_limit_update(struct hfb_log *log);
 bool hfb_log_control_append(struct hfb_log *log, uint16_t type, enum hfb_log_refusal *ret_why);
 /* tail: pad. Fill the last block, so that it is written once only. False: no room yet. */
 bool hfb_log_block_fill(struct hfb_log *log);
-/* Plan the segment after the last one planned, for batches of @batch_bytes too. False: as
- * many as may be. */
+/* Ask for a larger ring, of @bytes at least; nothing when it is as large as may be. */
+void hfb_log_ring_ask(struct hfb_log *log, uint64_t bytes);
+/* Ring bytes up to here stay as they are: reader's lapping check. */
+void hfb_log_intent_raise(struct hfb_log *log, uint64_t to);
+/* log_plan.c, owner core. Plan the segment after the last one planned, for batches of
+ * @batch_bytes too. False: as many as may be. */
 bool hfb_log_plan_next(struct hfb_log *log, uint64_t batch_bytes);
 /* A planned segment's file is there: name its first batch, take its index into use. */
 void hfb_log_plan_bind(struct hfb_log *log, struct hfb_plan *plan, struct hfb_segment *segment);
+/* Where the planned segments end whose files are there, without a hole; 0: none is. */
 uint64_t hfb_log_ready_end(struct hfb_log *log);
-/* Ask for a larger ring, of @bytes at least; nothing when it is as large as may be. */
-void hfb_log_ring_ask(struct hfb_log *log, uint64_t bytes);
+/* log_state.c, owner core. Remember the boundary at ->position. */
+void hfb_log_marks_add(struct hfb_log *log);
 /* Forget marks at or below @position; the last of them, or @floor when there is none. */
 struct hfb_boundary hfb_log_marks_take(struct hfb_log *log, uint64_t position,
 				       struct hfb_boundary floor);
-void hfb_log_marks_add(struct hfb_log *log);
 /* snapshot.c, owner core, each turn: on with the checkpoint that is due. */
 void hfb_log_checkpoint(struct hfb_log *log);
-/* Ring bytes up to here stay as they are: reader's lapping check. */
-void hfb_log_intent_raise(struct hfb_log *log, uint64_t to);
 
 #endif

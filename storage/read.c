@@ -15,8 +15,6 @@
 #include "log_private.h"
 #include "writer_private.h"
 
-#define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
-
 static void
 read_finish(struct hfb_read_op *op, int error)
 {
@@ -67,7 +65,7 @@ read_place(struct hfb_read_op *op)
 		if (valid > place.bytes)
 			valid = place.bytes;
 	}
-	op->at = BLOCK_DOWN(file);
+	op->at = hfb_block_down(file);
 	op->skip = (uint32_t)(file - op->at);
 	if (valid > r->buffer_bytes)
 		valid = r->buffer_bytes;

@@ -35,6 +35,18 @@ struct hfb_extents;
 #define HFB_GENTLE_BYTES (128u * HFB_KIB) /* or so much, when there is time */
 #define HFB_PATH_MAX	 4096u
 
+static inline uint64_t
+hfb_block_down(uint64_t bytes)
+{
+	return bytes & ~(uint64_t)(HFB_BLOCK_BYTES - 1);
+}
+
+static inline uint64_t
+hfb_block_up(uint64_t bytes)
+{
+	return hfb_block_down(bytes + HFB_BLOCK_BYTES - 1);
+}
+
 struct hfb_segment {
 	uint64_t base_position, capacity_bytes;
 	uint32_t kind, generation;

@@ -106,78 +106,93 @@ files_raise(void)
 	}
 }
 
+static void
+config_take(struct hfb_store *store, const struct hfb_store_config *config)
+{
+	struct hfb_store_config *c = &store->config;
+
+	*c = *config;
+	if (c->ring_bytes_default == 0)
+		c->ring_bytes_default = RING_DEFAULT;
+	if (c->segment_bytes_default == 0)
+		c->segment_bytes_default = SEGMENT_DEFAULT;
+	if (c->segment_bytes_first == 0)
+		c->segment_bytes_first = HFB_SEGMENT_BYTES_FIRST;
+	if (c->group_min == 0)
+		c->group_min = HFB_GROUP_MIN;
+	if (c->dedup_window_ns == 0)
+		c->dedup_window_ns = DEDUP_WINDOW_DEFAULT_NS;
+}
+
+static int
+memory_take(struct hfb_store *store, struct hfb_err *err)
+{
+	store->data_dir = strdup(store->config.data_dir);
+	store->zeros = aligned_alloc(HFB_BLOCK_BYTES, HFB_ZEROS_BYTES);
+	store->block = aligned_alloc(HFB_BLOCK_BYTES, HFB_BLOCK_BYTES);
+	if (store->data_dir == NULL || store->zeros == NULL || store->block == NULL)
+		return hfb_err_set(err, -ENOMEM, "no memory for the store");
+	memset(store->zeros, 0, HFB_ZEROS_BYTES);
+	for (size_t size = strlen(store->data_dir); size > 1 && store->data_dir[size - 1] == '/';)
+		store->data_dir[--size] = '\0';
+	store->config.data_dir = store->data_dir;
+	return 0;
+}
+
+/* One hfbusd a data folder. */
+static int
+folder_lock(struct hfb_store *store, struct hfb_err *err)
+{
+	char path[HFB_PATH_MAX];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/lock", store->data_dir);
+	store->lock_fd = hfb_env_open(store->env, path, O_RDWR | O_CREAT, 0644);
+	if (store->lock_fd < 0)
+		return hfb_err_set(err, store->lock_fd, "%s: %s, see --data", path,
+				   strerror(-store->lock_fd));
+	r = hfb_env_lock(store->env, store->lock_fd);
+	if (r == -EBUSY)
+		return hfb_err_set(err, r,
+				   "%s: another hfbusd uses this data folder, stop it"
+				   " or choose another by --data",
+				   store->data_dir);
+	return r < 0 ? hfb_err_set(err, r, "%s: cannot be locked", store->data_dir) : 0;
+}
+
 int
 hfb_store_open(const struct hfb_store_config *config, struct hfb_env *env,
 	       struct hfb_store **ret_store, struct hfb_err *err)
 {
 	struct hfb_store *store = calloc(1, sizeof(*store));
-	char path[HFB_PATH_MAX];
-	size_t size;
 	int r;
 
 	if (store == NULL)
 		return hfb_err_set(err, -ENOMEM, "no memory for the store");
 	store->env = env != NULL ? env : hfb_env_real();
-	store->config = *config;
 	store->lock_fd = store->wake_fd = -1;
-	pthread_mutex_init(&store->lock, NULL);
-	if (store->config.ring_bytes_default == 0)
-		store->config.ring_bytes_default = RING_DEFAULT;
-	if (store->config.segment_bytes_default == 0)
-		store->config.segment_bytes_default = SEGMENT_DEFAULT;
 	store->turn_zeros = HFB_TURN_ZEROS;
-	if (store->config.group_min == 0)
-		store->config.group_min = HFB_GROUP_MIN;
-	if (store->config.segment_bytes_first == 0)
-		store->config.segment_bytes_first = HFB_SEGMENT_BYTES_FIRST;
-	if (store->config.dedup_window_ns == 0)
-		store->config.dedup_window_ns = DEDUP_WINDOW_DEFAULT_NS;
-	store->data_dir = strdup(config->data_dir);
-	store->zeros = aligned_alloc(HFB_BLOCK_BYTES, HFB_ZEROS_BYTES);
-	store->block = aligned_alloc(HFB_BLOCK_BYTES, HFB_BLOCK_BYTES);
-	if (store->data_dir == NULL || store->zeros == NULL || store->block == NULL) {
-		r = hfb_err_set(err, -ENOMEM, "no memory for the store");
-		goto fail;
+	pthread_mutex_init(&store->lock, NULL);
+	config_take(store, config);
+	r = memory_take(store, err);
+	if (r == 0)
+		r = folder_make(store->env, store->data_dir, err);
+	if (r == 0)
+		r = folder_lock(store, err);
+	if (r == 0)
+		r = sync_choose(store, err);
+	if (r == 0) {
+		files_raise();
+		r = hfb_journal_replay(store, err);
 	}
-	memset(store->zeros, 0, HFB_ZEROS_BYTES);
-	store->config.data_dir = store->data_dir;
-	for (size = strlen(store->data_dir); size > 1 && store->data_dir[size - 1] == '/'; size--)
-		store->data_dir[size - 1] = '\0';
-	r = folder_make(store->env, store->data_dir, err);
-	if (r < 0)
-		goto fail;
-	snprintf(path, sizeof(path), "%s/lock", store->data_dir);
-	store->lock_fd = hfb_env_open(store->env, path, O_RDWR | O_CREAT, 0644);
-	if (store->lock_fd < 0) {
-		r = hfb_err_set(err, store->lock_fd, "%s: %s, see --data", path,
-				strerror(-store->lock_fd));
-		goto fail;
-	}
-	r = hfb_env_lock(store->env, store->lock_fd);
+	if (r == 0)
+		r = hfb_helper_start(store, err);
 	if (r < 0) {
-		hfb_err_set(err, r,
-			    r == -EBUSY ? "%s: another hfbusd uses this data folder, stop it"
-					  " or choose another by --data"
-					: "%s: cannot be locked",
-			    store->data_dir);
-		goto fail;
+		hfb_store_close(store);
+		return r;
 	}
-	r = sync_choose(store, err);
-	if (r < 0)
-		goto fail;
-	files_raise();
-	r = hfb_journal_replay(store, err);
-	if (r < 0)
-		goto fail;
-	r = hfb_helper_start(store, err);
-	if (r < 0)
-		goto fail;
 	*ret_store = store;
 	return 0;
-
-fail:
-	hfb_store_close(store);
-	return r;
 }
 
 void

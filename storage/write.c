@@ -25,9 +25,6 @@
 #include "store_private.h"
 #include "writer_private.h"
 
-#define BLOCK_DOWN(x) ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
-#define BLOCK_UP(x)   BLOCK_DOWN((x) + HFB_BLOCK_BYTES - 1)
-
 /* While a write is in flight the next one waits until it is worth its while. */
 #define PIPELINE_BYTES (128u * HFB_KIB)
 /*
@@ -270,19 +267,10 @@ write_waits(struct hfb_writer *writer, struct hfb_log *log, bool group)
 	return true;
 }
 
-uint32_t
-hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
+/* Those that found the queue full go first. False: it still is. */
+static bool
+waiting_submit(struct hfb_writer *writer, struct hfb_log *log)
 {
-	const uint64_t ring_bytes = log->ring_mask + 1;
-	uint32_t formed = 0;
-
-	if (writer->dead != 0 && log->submitted != log->position)
-		hfb_write_fail(writer, log, writer->dead);
-	if (log->failed) {
-		/* those that wait for the queue are in nobody's hands */
-		writes_pop(log);
-		return 0;
-	}
 	for (uint32_t i = 0; i < log->writes_count; i++) {
 		struct hfb_write *w = &log->writes[(log->writes_head + i) % HFB_WRITES_MAX];
 
@@ -291,62 +279,104 @@ hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
 		/* slots may have changed hands meanwhile */
 		w->file_slot = w->buffer_slot = -1;
 		if (!write_submit(writer, w))
-			return formed;
+			return false;
 	}
+	return true;
+}
+
+/* Where the next write into @segment ends, which begins at @from. */
+static uint64_t
+write_end(const struct hfb_writer *writer, const struct hfb_log *log,
+	  const struct hfb_segment *segment, uint64_t from)
+{
+	uint64_t end = log->position;
+	/* One piece of ring, one segment, at most so long. */
+	uint64_t most = log->ring_mask + 1 - (from & log->ring_mask);
+
+	if (most > write_bytes_max(writer, log))
+		most = write_bytes_max(writer, log);
+	if (most > segment->base_position + segment->capacity_bytes - from)
+		most = segment->base_position + segment->capacity_bytes - from;
+	if (end > from + most)
+		return from + most;
+	return log->writes_count > 0 || end - from > ALIGNED_BYTES ? hfb_block_down(end) : end;
+}
+
+/* The ring's bytes @from..@end as the next write into @segment. */
+static struct hfb_write *
+write_fill(struct hfb_writer *writer, struct hfb_log *log, const struct hfb_segment *segment,
+	   uint64_t from, uint64_t end)
+{
+	struct hfb_write *w = &log->writes[(log->writes_head + log->writes_count) % HFB_WRITES_MAX];
+
+	/* Nobody has claimed what is behind the last batch: let the disk have zeros. */
+	if (end % HFB_BLOCK_BYTES != 0)
+		memset(log->ring + (end & log->ring_mask), 0, hfb_block_up(end) - end);
+	w->log = log;
+	w->memory = log->ring + (from & log->ring_mask);
+	w->file_offset = HFB_SEGMENT_HEADER_BYTES + (from - segment->base_position);
+	w->end = end;
+	w->bytes = (uint32_t)(hfb_block_up(end) - from);
+	w->fd = segment->fd;
+	w->file_slot = segment->file_slot;
+	w->buffer_slot = log->ring_now->buffer_slot;
+	w->dsync = !log->group;
+	w->retried = false;
+	log->submitted_mark = hfb_log_marks_take(log, end, log->submitted_mark);
+	w->mark = log->submitted_mark;
+	log->submitted = end;
+	if (writer->times != NULL) {
+		w->tsc = hfb_clock_tsc();
+		hfb_stage_marks_submitted(&log->stage_marks, end, w->tsc, writer->times);
+	}
+	log->stride_ns = 0;
+	log->writes_count++;
+	return w;
+}
+
+/* The next write, if there is one to be made now. */
+static struct hfb_write *
+write_next(struct hfb_writer *writer, struct hfb_log *log, bool group)
+{
+	uint64_t from = hfb_block_down(log->submitted);
+	struct hfb_segment *segment;
+
+	if (log->writes_count == HFB_WRITES_MAX || log->submitted == log->position)
+		return NULL;
+	if (log->writes_count > 0 &&
+	    (from != log->submitted || log->position - from < PIPELINE_BYTES))
+		return NULL;
+	segment = write_segment(writer, log);
+	if (segment == NULL)
+		return NULL;
+	if (log->writes_count == 0 && log->written == log->synced) {
+		log->leisurely = writer->store->flush_covers && segment->direct &&
+				 !write_hurries(writer, log);
+		log->group = log->leisurely || (group && segment->direct);
+	}
+	return write_fill(writer, log, segment, from, write_end(writer, log, segment, from));
+}
+
+uint32_t
+hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group)
+{
+	uint32_t formed = 0;
+	struct hfb_write *w;
+
+	if (writer->dead != 0 && log->submitted != log->position)
+		hfb_write_fail(writer, log, writer->dead);
+	if (log->failed) {
+		/* those that wait for the queue are in nobody's hands */
+		writes_pop(log);
+		return 0;
+	}
+	if (!waiting_submit(writer, log))
+		return 0;
 	if (log->detach != HFB_ATTACHED && !log->detach_clean && !hfb_journal_holds(log))
-		return formed;
+		return 0;
 	if (write_waits(writer, log, group))
-		return formed;
-	while (log->writes_count < HFB_WRITES_MAX && log->submitted != log->position) {
-		uint64_t from = BLOCK_DOWN(log->submitted), end = log->position, most;
-		struct hfb_segment *segment;
-		struct hfb_write *w;
-
-		if (log->writes_count > 0 &&
-		    (from != log->submitted || end - from < PIPELINE_BYTES))
-			break;
-		segment = write_segment(writer, log);
-		if (segment == NULL)
-			break;
-		if (log->writes_count == 0 && log->written == log->synced) {
-			log->leisurely = writer->store->flush_covers && segment->direct &&
-					 !write_hurries(writer, log);
-			log->group = log->leisurely || (group && segment->direct);
-		}
-		/* One piece of ring, one segment, at most so long. */
-		most = ring_bytes - (from & log->ring_mask);
-		if (most > write_bytes_max(writer, log))
-			most = write_bytes_max(writer, log);
-		if (most > segment->base_position + segment->capacity_bytes - from)
-			most = segment->base_position + segment->capacity_bytes - from;
-		if (end > from + most)
-			end = from + most;
-		else if (log->writes_count > 0 || end - from > ALIGNED_BYTES)
-			end = BLOCK_DOWN(end);
-		/* Nobody has claimed what is behind the last batch: let the disk have zeros. */
-		if (end % HFB_BLOCK_BYTES != 0)
-			memset(log->ring + (end & log->ring_mask), 0, BLOCK_UP(end) - end);
-
-		w = &log->writes[(log->writes_head + log->writes_count) % HFB_WRITES_MAX];
-		w->log = log;
-		w->memory = log->ring + (from & log->ring_mask);
-		w->file_offset = HFB_SEGMENT_HEADER_BYTES + (from - segment->base_position);
-		w->end = end;
-		w->bytes = (uint32_t)(BLOCK_UP(end) - from);
-		w->fd = segment->fd;
-		w->file_slot = segment->file_slot;
-		w->buffer_slot = log->ring_now->buffer_slot;
-		w->dsync = !log->group;
-		w->retried = false;
-		log->submitted_mark = hfb_log_marks_take(log, end, log->submitted_mark);
-		w->mark = log->submitted_mark;
-		log->submitted = end;
-		if (writer->times != NULL) {
-			w->tsc = hfb_clock_tsc();
-			hfb_stage_marks_submitted(&log->stage_marks, end, w->tsc, writer->times);
-		}
-		log->stride_ns = 0;
-		log->writes_count++;
+		return 0;
+	while ((w = write_next(writer, log, group)) != NULL) {
 		formed++;
 		if (!write_submit(writer, w))
 			break;
