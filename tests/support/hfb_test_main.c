@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hfb_test_main.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,6 +141,23 @@ hfb_test_capture(const char *name)
 	snprintf(path, sizeof(path), "%s/%s",
 		 base != NULL ? base : HFB_SOURCE_ROOT "/../shared/captures", name);
 	return access(path, R_OK) == 0 ? path : NULL;
+}
+
+void
+hfb_test_flip(const char *path, uint64_t offset, int bit)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	uint8_t byte;
+	bool done;
+
+	done = fd >= 0 && pread(fd, &byte, 1, (off_t)offset) == 1;
+	byte ^= (uint8_t)(1u << bit);
+	if (!done || pwrite(fd, &byte, 1, (off_t)offset) != 1) {
+		fprintf(stderr, "%s: no byte at %llu to be flipped\n", path,
+			(unsigned long long)offset);
+		abort();
+	}
+	close(fd);
 }
 
 uint64_t

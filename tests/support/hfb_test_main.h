@@ -44,6 +44,9 @@ const char *hfb_test_folder(void);
  */
 const char *hfb_test_capture(const char *name);
 
+/* Flip bit @bit of the byte at @offset of a file, as a disk does. Stops the test without one. */
+void hfb_test_flip(const char *path, uint64_t offset, int bit);
+
 /* The same numbers each run; a seed in $HFBUS_TEST_SEED changes them. */
 uint64_t hfb_test_random(void);
 

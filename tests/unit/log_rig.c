@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "crc32c.h"
 #include "hfb_test_main.h"
+#include "store_private.h"
 
 #define PATIENCE_NS 20000000000ull
 
@@ -271,6 +272,31 @@ rig_append(struct rig *rig, uint32_t payload_bytes)
 			return false;
 		rig_poll(rig);
 	}
+}
+
+void
+rig_core_poll(struct rig *rig)
+{
+	hfb_writer_poll(rig->writer, hfb_clock_now_ns());
+}
+
+void
+rig_append_alone(struct rig *rig, uint32_t payload_bytes)
+{
+	for (int i = 0; i < 100; i++) {
+		if (rig_try(rig, payload_bytes, false) == HFB_LOG_OK)
+			return;
+		hfb_prepare_ring(rig->log);
+		rig_core_poll(rig);
+	}
+	CU_FAIL_FATAL("no room");
+}
+
+void
+rig_polls(struct rig *rig, int n)
+{
+	while (n-- > 0)
+		rig_poll(rig);
 }
 
 bool

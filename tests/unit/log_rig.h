@@ -16,9 +16,11 @@
 #ifndef HFB_LOG_RIG_H
 #define HFB_LOG_RIG_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "clock.h"
 #include "env.h"
 #include "log.h"
 #include "store.h"
@@ -73,6 +75,16 @@ enum hfb_log_refusal rig_try(struct rig *rig, uint32_t payload_bytes, bool reser
 bool rig_append_to(struct hfb_log *log, uint64_t number, uint32_t payload_bytes);
 /* Polls until there is room. False: refused for good, or for too long. */
 bool rig_append(struct rig *rig, uint32_t payload_bytes);
+/* The core alone, without the helper. */
+void rig_core_poll(struct rig *rig);
+/* Append without the helper, but for larger rings. */
+void rig_append_alone(struct rig *rig, uint32_t payload_bytes);
+void rig_polls(struct rig *rig, int n);
+/* The core polls until @done, within reason. */
+#define RIG_CORE_UNTIL(rig, done)                                                                  \
+	for (uint64_t until_ns = hfb_clock_now_ns() + 10000000000ull;                              \
+	     !(done) && hfb_clock_now_ns() < until_ns; sched_yield())                              \
+	rig_core_poll(rig)
 /* Polls until durable reaches received. */
 bool rig_drain(struct rig *rig);
 /* Read all of the log from its start through the segment files and check every

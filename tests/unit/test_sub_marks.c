@@ -20,17 +20,9 @@ static void
 flip(const struct rig *rig, uint64_t position)
 {
 	char path[320];
-	uint8_t byte;
-	int fd;
-	off_t at = (off_t)(HFB_SEGMENT_HEADER_BYTES + position % RIG_SEGMENT_BYTES);
 
 	rig_segment_path(rig, position, path, sizeof(path));
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	CU_ASSERT_TRUE_FATAL(fd >= 0);
-	CU_ASSERT_EQUAL(pread(fd, &byte, 1, at), 1);
-	byte ^= 0x10;
-	CU_ASSERT_EQUAL(pwrite(fd, &byte, 1, at), 1);
-	close(fd);
+	hfb_test_flip(path, HFB_SEGMENT_HEADER_BYTES + position % RIG_SEGMENT_BYTES, 4);
 }
 
 /* Damage @at bytes into the third batch of four; what is expected then. */

@@ -1,32 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * log_folder.h - a partition's folder made from log images, to be broken and recovered.
- *
- *	log_folder_segment(folder, image, base, capacity);
- *	log_folder_flip(folder, "00000000000000000000.seg", offset, 3);
- *	log_folder_recover(folder, &recovered);
- *
- * Threads: the caller's.
- */
-#ifndef LOG_FOLDER_H
-#define LOG_FOLDER_H
+#include "log_folder.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "env.h"
-#include "hfb_test_main.h"
-#include "log_image.h"
-#include "recover.h"
-#include "scan.h"
-
-/* A new, empty folder below the test's; its name stays valid. */
-static inline const char *
+const char *
 log_folder_make(void)
 {
 	static char names[8192][64];
@@ -39,7 +18,7 @@ log_folder_make(void)
 	return name;
 }
 
-static inline const char *
+const char *
 log_folder_path(const char *folder, const char *name)
 {
 	static char path[1024];
@@ -48,7 +27,7 @@ log_folder_path(const char *folder, const char *name)
 	return path;
 }
 
-static inline const char *
+const char *
 log_folder_name(uint64_t base, const char *suffix)
 {
 	static char name[64];
@@ -57,8 +36,7 @@ log_folder_name(uint64_t base, const char *suffix)
 	return name;
 }
 
-/* The part of @image at [base, base + capacity) as a segment file. */
-static inline void
+void
 log_folder_segment(const char *folder, const struct log_image *image, uint64_t base,
 		   uint64_t capacity)
 {
@@ -81,8 +59,7 @@ log_folder_segment(const char *folder, const struct log_image *image, uint64_t b
 	free(block);
 }
 
-/* Change @bytes at @offset of a file; NULL: zeros. */
-static inline void
+void
 log_folder_write(const char *folder, const char *name, uint64_t offset, const void *bytes,
 		 size_t size)
 {
@@ -95,20 +72,13 @@ log_folder_write(const char *folder, const char *name, uint64_t offset, const vo
 	free(zeros);
 }
 
-static inline void
+void
 log_folder_flip(const char *folder, const char *name, uint64_t offset, int bit)
 {
-	int fd = open(log_folder_path(folder, name), O_RDWR);
-	uint8_t byte;
-
-	hfb_assert(fd >= 0);
-	hfb_assert(pread(fd, &byte, 1, (off_t)offset) == 1);
-	byte ^= (uint8_t)(1u << bit);
-	hfb_assert(pwrite(fd, &byte, 1, (off_t)offset) == 1);
-	close(fd);
+	hfb_test_flip(log_folder_path(folder, name), offset, bit);
 }
 
-static inline uint64_t
+uint64_t
 log_folder_size(const char *folder, const char *name)
 {
 	struct stat st;
@@ -116,7 +86,7 @@ log_folder_size(const char *folder, const char *name)
 	return stat(log_folder_path(folder, name), &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
 }
 
-static inline int
+int
 log_folder_recover(const char *folder, struct hfb_recovered *ret)
 {
 	struct hfb_recover_config config = {
@@ -132,8 +102,7 @@ log_folder_recover(const char *folder, struct hfb_recovered *ret)
 	return r;
 }
 
-/* Does some note hold @text? */
-static inline bool
+bool
 log_folder_noted(const struct hfb_recovered *r, const char *text)
 {
 	for (uint32_t i = 0; i < r->notes_count && i < HFB_RECOVER_NOTES_MAX; i++)
@@ -141,5 +110,3 @@ log_folder_noted(const struct hfb_recovered *r, const char *text)
 			return true;
 	return false;
 }
-
-#endif
