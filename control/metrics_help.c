@@ -79,6 +79,7 @@ static const struct help {
 	{ "sessions", "Sessions of UDP and local clients." },
 	{ "sleep_tsc_total", "Time a core slept." },
 	{ "sleeps_total", "Times a core slept for want of work." },
+	{ "sleeps_wakeable_total", "Of those, times its ports would have woken it." },
 	{ "spin_tsc_total", "Time a core polled and found nothing." },
 	{ "stage_time", "Time of events from one stage to another, by poll core." },
 	{ "subscriptions", "Subscriptions over UDP." },

@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "core.h"
 #include "local.h"
+#include "wake.h"
 
 struct hfb_idle_state {
 	enum hfb_idle mode;
@@ -22,7 +23,9 @@ struct hfb_idle_state {
 	uint32_t pauses;	     /* of the next ramp step */
 	uint64_t idle_since_tsc;     /* 0: the last turn had work */
 	uint64_t spin_tsc, ramp_tsc; /* the constants above */
+	uint64_t settle_tsc;	     /* HFB_WAKE_SETTLE_NS */
 	bool slack_set;
+	bool refused; /* a port had packets, and the turn since took none */
 };
 
 int
@@ -70,6 +73,7 @@ hfb_idle_create(struct hfb_core *core, enum hfb_idle mode, struct hfb_err *err)
 	}
 	idle->spin_tsc = hfb_clock_tsc_hz() / 1000000u * (HFB_IDLE_SPIN_NS / 1000u);
 	idle->ramp_tsc = hfb_clock_tsc_hz() / 1000000u * (HFB_IDLE_RAMP_NS / 1000u);
+	idle->settle_tsc = hfb_clock_tsc_hz() / 1000000u * (HFB_WAKE_SETTLE_NS / 1000u);
 	return 0;
 }
 
@@ -113,7 +117,7 @@ idle_work_waits(const struct hfb_core *core)
 	return hfb_local_work_waits(core);
 }
 
-/* How long a queue may go without being looked at. */
+/* How long a queue that does not wake us may go without being looked at. */
 static uint64_t
 queue_sleep_max_ns(const struct hfb_core *core, const struct hfb_queue *queue)
 {
@@ -127,47 +131,120 @@ queue_sleep_max_ns(const struct hfb_core *core, const struct hfb_queue *queue)
 	return HFB_IDLE_SLEEP_SILENT_NS;
 }
 
-static uint64_t
-idle_sleep_max_ns(const struct hfb_core *core)
+static bool
+queue_can_wake(const struct hfb_core *core, const struct hfb_queue *queue)
 {
-	uint64_t most = HFB_IDLE_SLEEP_NS;
+	const struct hfb_port *port = &core->node->ports[queue->port];
 
+	return port->wakes && !__atomic_load_n(&port->link_down, __ATOMIC_RELAXED) &&
+	       core->now_ns - queue->stats[HFB_QUEUE_STAT_LAST_PACKET_NS] >= HFB_IDLE_WAKE_NS;
+}
+
+/*
+ * How long it may sleep, and into *@ret_wakers the queues that are to wake it, a bit each: all
+ * but those that it sleeps past for as long anyway, or none.
+ */
+static uint64_t
+idle_sleep_max_ns(const struct hfb_core *core, uint32_t *ret_wakers)
+{
+	uint64_t most = HFB_IDLE_SLEEP_NS, look;
+	uint32_t wakers = 0;
+
+	*ret_wakers = 0;
 	if (core->writer != NULL && hfb_writer_busy(core->writer))
 		return HFB_IDLE_SLEEP_PORTS_NS;
 	if (core->partitions_count > 0 || hfb_local_count(core) > 0 || core->detaching != NULL)
 		most = HFB_IDLE_SLEEP_LOCALS_NS;
+	look = most;
 	for (uint32_t i = 0; core->ports_live && i < core->queues_count; i++) {
 		uint64_t ns = queue_sleep_max_ns(core, &core->queues[i]);
 
-		if (ns < most)
+		if (queue_can_wake(core, &core->queues[i]))
+			wakers |= 1u << i;
+		else if (ns < most)
 			most = ns;
+		if (ns < look)
+			look = ns;
 	}
-	return most;
+	/* what stays in a port for want of room or buffers would wake it without end */
+	if (wakers == 0 || most <= look || core->idle->refused || hfb_feed_paused(core))
+		return look;
+	*ret_wakers = wakers;
+	/* one that has no link yet, or a wake-up that got lost after all */
+	return most < HFB_IDLE_SLEEP_WAKE_NS ? most : HFB_IDLE_SLEEP_WAKE_NS;
+}
+
+static void
+wakers_disarm(struct hfb_core *core, uint32_t wakers)
+{
+	for (; wakers != 0; wakers &= wakers - 1)
+		hfb_wake_disarm(&core->queues[__builtin_ctz(wakers)]);
+}
+
+/* False: one of them has no peer, or no descriptor that can be waited for; none is armed. */
+static bool
+wakers_arm(struct hfb_core *core, uint32_t wakers)
+{
+	uint64_t from;
+
+	for (uint32_t left = wakers; left != 0; left &= left - 1) {
+		int fd = hfb_wake_arm(&core->queues[__builtin_ctz(left)]);
+		int r = fd < 0 ? fd : hfb_idle_watch(core, fd);
+
+		/* a new connection has a new descriptor, and the kernel knows best which it has */
+		if (r < 0 && r != -EEXIST) {
+			wakers_disarm(core, wakers);
+			return false;
+		}
+	}
+	from = hfb_clock_tsc();
+	while (wakers != 0 && hfb_clock_tsc() - from < core->idle->settle_tsc)
+		rte_pause();
+	return true;
+}
+
+static bool
+wakers_wait(const struct hfb_core *core, uint32_t wakers)
+{
+	for (; wakers != 0; wakers &= wakers - 1)
+		if (hfb_wake_waits(&core->queues[__builtin_ctz(wakers)]))
+			return true;
+	return false;
 }
 
 static void
 idle_sleep(struct hfb_core *core)
 {
 	struct hfb_idle_state *idle = core->idle;
-	struct timespec most = { .tv_nsec = (long)idle_sleep_max_ns(core) };
 	struct epoll_event events[8];
+	struct timespec most = { 0 };
 	uint64_t from = hfb_clock_tsc();
+	uint32_t wakers;
 
 	if (!idle->slack_set) {
 		/* the default of 50 us would be a fifth of the longest sleep with ports */
 		prctl(PR_SET_TIMERSLACK, 1000ul, 0, 0, 0);
 		idle->slack_set = true;
 	}
+	most.tv_nsec = (long)idle_sleep_max_ns(core, &wakers);
+	if (!wakers_arm(core, wakers)) {
+		wakers = 0;
+		if (most.tv_nsec > (long)HFB_IDLE_SLEEP_SILENT_NS)
+			most.tv_nsec = (long)HFB_IDLE_SLEEP_SILENT_NS;
+	}
 	__atomic_store_n(&core->sleeping, 1, __ATOMIC_RELAXED);
 	hfb_local_sleeping(core, 1);
 	/* pairs with the fences of hfb_core_wake() and of a local client's send */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!idle_work_waits(core)) {
+	idle->refused = wakers_wait(core, wakers);
+	if (!idle->refused && !idle_work_waits(core)) {
 		epoll_pwait2(idle->epoll_fd, events, 8, &most, NULL);
 		core->stats[HFB_STAT_SLEEPS]++;
+		core->stats[HFB_STAT_SLEEPS_WAKEABLE] += wakers != 0;
 	}
 	__atomic_store_n(&core->sleeping, 0, __ATOMIC_RELAXED);
 	hfb_local_sleeping(core, 0);
+	wakers_disarm(core, wakers);
 	core->stats[HFB_STAT_SLEEP_TSC] += hfb_clock_tsc() - from;
 }
 
@@ -179,6 +256,7 @@ hfb_idle_turn(struct hfb_core *core, uint32_t work)
 
 	if (work > 0) {
 		idle->idle_since_tsc = 0;
+		idle->refused = false;
 		return false;
 	}
 	/* not even a pause: it takes 50 ns, and the core is nobody else's */

@@ -4,10 +4,12 @@
  *
  * busy      goes on at once: for cores that nobody else needs.
  * adaptive  spins a little, pauses ever longer, then sleeps in epoll until a
- *	     command, a local client, another core or a disk completion wakes it. Ports
- *	     have no descriptor to wait for, so it looks: every 250 us; every 300 us once
- *	     they were silent for a second; every millisecond at ports without a link,
- *	     of which the main thread says every 100 ms whether they have one.
+ *	     command, a local client, another core or a disk completion wakes it, or a port
+ *	     that can (wake.h), once it was silent for a millisecond. At other ports it
+ *	     looks: every 250 us; every 300 us once they were silent for a second; every
+ *	     millisecond at ports without a link, of which the main thread says every
+ *	     100 ms whether they have one. One port that it has to look at, and none is
+ *	     asked to wake it: it is awake as often anyway.
  *
  * Before sleeping the core says so (core->sleeping, each channel's core_sleeps), then
  * looks once more; those who make work visible look at the flag after that. One of the
@@ -35,7 +37,11 @@ struct hfb_core;
 #define HFB_IDLE_SLEEP_SILENT_NS 300000u
 #define HFB_IDLE_SILENCE_NS	 1000000000u
 /* Short enough that a NIC's ring holds what comes before its link is known to be up. */
-#define HFB_IDLE_SLEEP_DOWN_NS	 1000000u
+#define HFB_IDLE_SLEEP_DOWN_NS 1000000u
+/* A sender of thousands a second is not to pay a system call for each: naps are cheaper then. */
+#define HFB_IDLE_WAKE_NS       1000000u
+#define HFB_IDLE_SLEEP_WAKE_NS 1000000u /* with ports that wake it; their link may just have come  \
+					 */
 #define HFB_IDLE_SLEEP_LOCALS_NS 1000000u
 #define HFB_IDLE_SLEEP_NS	 10000000u /* nothing but commands can come */
 

@@ -90,6 +90,7 @@ struct hfb_port {
 	uint64_t *stats;			  /* HFB_PORT_STAT_* */
 	bool open, started;
 	bool waits;	/* packets stay with the sender until read */
+	bool wakes;	/* its queues can wake a sleeping core: wake.h */
 	bool link_down; /* main's, atomic: at its last look there was no link */
 };
 

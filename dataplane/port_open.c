@@ -15,6 +15,7 @@
 #include "core.h"
 #include "counters.h"
 #include "port.h"
+#include "wake.h"
 
 #define POOL_CACHE     256u
 #define HELD_MBUFS_MAX 16384u /* 40 MiB; feeds that hold back more drop, counted */
@@ -178,10 +179,12 @@ port_open(struct hfb_node *node, uint32_t index, struct hfb_err *err)
 				   rte_strerror(-r));
 	port->open = true;
 	rte_eth_dev_adjust_nb_rx_tx_desc(port->dpdk_port, &rx_descriptors, &tx_descriptors);
+	port->wakes = true;
 	for (uint16_t q = 0; q < port->queues; q++) {
 		r = queue_setup(node, index, q, rx_descriptors, tx_descriptors, err);
 		if (r < 0)
 			return r;
+		port->wakes &= hfb_wake_supported(port->dpdk_port, q, port->pools[q]);
 	}
 	if (rte_eth_macaddr_get(port->dpdk_port, &mac) == 0)
 		memcpy(port->mac, mac.addr_bytes, 6);

@@ -14,6 +14,7 @@
 	X(WORK_TSC, "work_tsc_total")                                                              \
 	X(SPIN_TSC, "spin_tsc_total")                                                              \
 	X(SLEEPS, "sleeps_total")                                                                  \
+	X(SLEEPS_WAKEABLE, "sleeps_wakeable_total")                                                \
 	X(SLEEP_TSC, "sleep_tsc_total")                                                            \
 	X(APPEND_BATCHES, "append_batches_total")                                                  \
 	X(APPEND_EVENTS, "append_events_total")                                                    \

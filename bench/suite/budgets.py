@@ -366,7 +366,7 @@ def budgets(quick=False):
         hfbus=['idle', '--size', '64', '--ack', 'received'], transport='shm', idle='adaptive',
         curves=[('first event', 'hfbus', 'first')]))
     cases[-1].rest += 5  # of silence before the first events
-    # a peer that may send at any moment, on a port that no interrupt tells of
+    # a peer that may send at any moment, and wakes the core then
     cases.append(Case(
         10, 'idle, adaptive, a memif peer connected', [
             Figure('CPU', '%', 'lower', 5, of('hfbus', 'cpu'), absolute=True),

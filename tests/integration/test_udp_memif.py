@@ -73,21 +73,30 @@ def sleeps_a_second(bus):
     return (after - before) / (ended - began)
 
 
-def test_a_port_without_a_peer_is_looked_at_seldom():
-    """The core sleeps 1 ms instead of 300 us while its port has no link, and no longer."""
+def wakeable(bus):
+    """Its core sleeps, and its port would wake it each time."""
+    before = bus.counter('sleeps_wakeable_total')
+    time.sleep(0.1)
+    return bus.counter('sleeps_wakeable_total') > before
+
+
+def test_a_silent_peer_lets_the_core_sleep():
+    """The core sleeps 1 ms at a time: the peer wakes it, or there is none."""
     with Net() as net, MemifBus(net) as bus:
         bus.topic_create('t')
-        wait_for('a connected port looked at often', lambda: sleeps_a_second(bus) > 1500)
+        wait_for('a core that its peer would wake', lambda: wakeable(bus))
+        wait_for('a core that sleeps long', lambda: sleeps_a_second(bus) < 1100)
         for i in range(2):
             bus.bridge.stop()
             wait_for('the link to go', lambda: bus.counter('link_up') == 0)
-            wait_for('a core that sleeps longer', lambda: sleeps_a_second(bus) < 1100)
+            wait_for('a core that nobody would wake', lambda: not wakeable(bus))
+            wait_for('a core that sleeps long', lambda: sleeps_a_second(bus) < 1100)
             bus.bridge = Process(bus.bridge_argv, env=bus.env, name='bridge')
             bus.bridge.line('^ready')
             r = net.hfbus(bus, 'publish', 't', stdin=f'{i}\n')
             assert '1 acked' in r.stderr, r.stderr
             wait_for('the link', lambda: bus.counter('link_up') == 1)
-            wait_for('a core that sleeps shorter', lambda: sleeps_a_second(bus) > 1500)
+            wait_for('a core that its peer would wake', lambda: wakeable(bus))
         assert bus.values('t') == ['0', '1']
 
 

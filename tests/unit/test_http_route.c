@@ -303,9 +303,9 @@ test_each_counter_of_hfbusd_has_its_sentence(void)
 {
 	/* First, last, and neighbours that sort closely: the table must be in order. */
 	static const char *const names[] = {
-		"ack_frames_total",  "work_tsc_total",	"partitions",
-		"partitions_failed", "sleep_tsc_total", "sleeps_total",
-		"feed_held_events",  "feed_held_total", "drops_total"
+		"ack_frames_total", "work_tsc_total",	     "partitions",  "partitions_failed",
+		"sleep_tsc_total",  "sleeps_total",	     "drops_total", "feed_held_events",
+		"feed_held_total",  "sleeps_wakeable_total",
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
