@@ -10,7 +10,7 @@ becomes the case's error for that run; what was measured before it is kept.
 import subprocess
 import time
 
-from runner import Failed, MemoryWatch
+from runner import Failed, MemoryWatch, tail
 
 
 def metric(name):
@@ -213,12 +213,17 @@ class TwoBuses(Case):
         # published in a few processes at a time
         for at in range(0, len(waiting), 8):
             children = [bus.runner.spawn([bus.runner.program('hfbus'), 'publish', name],
-                                         env=bus.env, stdout=subprocess.DEVNULL,
-                                         stderr=subprocess.DEVNULL)
+                                         env=bus.env, stdin=subprocess.PIPE,
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                         for name in waiting[at:at + 8]]
             for child in children:
-                child.wait()
+                _, said = child.communicate('one event\n')
                 bus.runner.children.remove(child)
+                if child.returncode != 0:
+                    raise Failed(f'an idle topic took no event: {tail(said)}')
+        written = bus.counters().get('append_events_total', 0)
+        if written < self.topics:
+            raise Failed(f'of {self.topics} idle topics {written} were written')
 
     def once(self, runner, results):
         args = self.hfbus

@@ -68,9 +68,9 @@ class Runner:
         return path
 
     def spawn(self, argv, **more):
-        child = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL,
-                                 start_new_session=True, preexec_fn=die_with_parent, text=True,
-                                 **more)
+        more.setdefault('stdin', subprocess.DEVNULL)
+        child = subprocess.Popen([str(a) for a in argv], start_new_session=True,
+                                 preexec_fn=die_with_parent, text=True, **more)
         self.children.append(child)
         return child
 
