@@ -193,22 +193,19 @@ sim_rename(struct hfb_env *env, const char *from, const char *to)
 static int
 remove_name(struct sim_disk *d, const char *path)
 {
-	char name[512];
-	uint32_t folder;
 	struct entry *e;
-	int r = sim_path_walk(d, path, &folder, name, sizeof(name));
+	int r = sim_path_entry(d, path, &e);
 
 	if (r < 0)
 		return r;
-	e = sim_names_find(&d->names, folder, name);
 	if (e == NULL)
-		return -ENOENT;
+		return -EBUSY; /* the root */
 	if (d->inodes[e->inode].folder)
 		for (uint32_t i = 0; i < d->names.count; i++)
 			if (d->names.entries[i].folder == e->inode)
 				return -ENOTEMPTY;
 	d->counts.unlinks++;
-	sim_name_op(d, NAME_UNLINK, folder, name, NULL, e->inode);
+	sim_name_op(d, NAME_UNLINK, e->folder, e->name, NULL, e->inode);
 	return 0;
 }
 

@@ -124,6 +124,8 @@ void sim_sync_names(struct sim_disk *d, uint32_t folder);
 /* Folder of @path and its last name. 0 or -errno. */
 int sim_path_walk(struct sim_disk *d, const char *path, uint32_t *ret_folder, char *ret_name,
 		  size_t bytes);
+/* What has that name; NULL: the root, which has none. 0 or -errno. */
+int sim_path_entry(struct sim_disk *d, const char *path, struct entry **ret_entry);
 /* An inode's number, or -errno. */
 int sim_path_inode(struct sim_disk *d, const char *path);
 uint32_t sim_inode_new(struct sim_disk *d, bool folder);

@@ -156,19 +156,27 @@ sim_path_walk(struct sim_disk *d, const char *path, uint32_t *ret_folder, char *
 }
 
 int
-sim_path_inode(struct sim_disk *d, const char *path)
+sim_path_entry(struct sim_disk *d, const char *path, struct entry **ret_entry)
 {
 	char name[512];
 	uint32_t folder;
-	struct entry *e;
 	int r = sim_path_walk(d, path, &folder, name, sizeof(name));
 
 	if (r < 0)
 		return r;
-	if (name[0] == '\0')
-		return ROOT;
-	e = sim_names_find(&d->names, folder, name);
-	return e == NULL ? -ENOENT : (int)e->inode;
+	*ret_entry = name[0] != '\0' ? sim_names_find(&d->names, folder, name) : NULL;
+	return *ret_entry != NULL || name[0] == '\0' ? 0 : -ENOENT;
+}
+
+int
+sim_path_inode(struct sim_disk *d, const char *path)
+{
+	struct entry *e;
+	int r = sim_path_entry(d, path, &e);
+
+	if (r < 0)
+		return r;
+	return e != NULL ? (int)e->inode : (int)ROOT;
 }
 
 uint32_t

@@ -106,6 +106,35 @@ rig_open(struct rig *rig, const char *name, const struct rig_config *config)
 	return r;
 }
 
+void
+rig_open_begun(struct rig *rig, const char *name, const struct rig_config *config)
+{
+	CU_ASSERT_EQUAL_FATAL(rig_open(rig, name, config), 0);
+	CU_ASSERT_TRUE_FATAL(rig_append(rig, 64));
+	CU_ASSERT_TRUE_FATAL(rig_drain(rig));
+}
+
+bool
+rig_logs_close(struct hfb_store *store, struct hfb_writer *writer, struct hfb_log **logs,
+	       uint32_t count)
+{
+	uint64_t until = hfb_clock_now_ns() + PATIENCE_NS;
+	uint32_t left = count;
+
+	for (uint32_t i = 0; i < count; i++)
+		hfb_writer_detach(writer, logs[i], true);
+	while (left > 0 && hfb_clock_now_ns() < until) {
+		hfb_writer_poll(writer, hfb_clock_now_ns());
+		hfb_store_help(store);
+		left = 0;
+		for (uint32_t i = 0; i < count; i++)
+			left += !hfb_writer_detached(writer, logs[i]);
+	}
+	for (uint32_t i = 0; left == 0 && i < count; i++)
+		hfb_log_close(logs[i]);
+	return left == 0;
+}
+
 bool
 rig_detach(struct rig *rig, bool end_mark)
 {

@@ -59,6 +59,11 @@ struct rig {
 
 /* 0 or what the failing call said, with all closed again. */
 int rig_open(struct rig *rig, const char *name, const struct rig_config *config);
+/* Open it or end the test, with one batch that is durable. */
+void rig_open_begun(struct rig *rig, const char *name, const struct rig_config *config);
+/* Detach logs of the test's own with end marks, and close them. False: they do not let go. */
+bool rig_logs_close(struct hfb_store *store, struct hfb_writer *writer, struct hfb_log **logs,
+		    uint32_t count);
 /* False: it does not let go (checked by the caller). */
 bool rig_detach(struct rig *rig, bool end_mark);
 void rig_close(struct rig *rig); /* after a detach or as a crash would */

@@ -270,20 +270,7 @@ others_open(struct others *o, struct rig *rig)
 static void
 others_close(struct others *o, struct rig *rig)
 {
-	uint64_t until = in_20_s();
-	uint32_t left = OTHERS;
-
-	for (uint32_t i = 0; i < OTHERS; i++)
-		hfb_writer_detach(rig->writer, o->logs[i], true);
-	while (left > 0 && hfb_clock_now_ns() < until) {
-		rig_poll(rig);
-		left = 0;
-		for (uint32_t i = 0; i < OTHERS; i++)
-			left += !hfb_writer_detached(rig->writer, o->logs[i]);
-	}
-	CU_ASSERT_EQUAL_FATAL(left, 0);
-	for (uint32_t i = 0; i < OTHERS; i++)
-		hfb_log_close(o->logs[i]);
+	CU_ASSERT_TRUE_FATAL(rig_logs_close(rig->store, rig->writer, o->logs, OTHERS));
 	free(o->positions);
 }
 

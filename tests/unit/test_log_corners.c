@@ -48,9 +48,7 @@ test_a_segment_that_comes_late_hides_no_events(void)
 	struct hfb_place place;
 	struct rig rig;
 
-	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "late", &config), 0);
-	CU_ASSERT_TRUE(rig_append(&rig, 64));
-	CU_ASSERT_TRUE(rig_drain(&rig));
+	rig_open_begun(&rig, "late", &config);
 	/* the writer is stuck in the first segment */
 	fault_env.hold = true;
 	rig_append_alone(&rig, 64);
@@ -107,9 +105,7 @@ test_retention_has_its_turn_while_segments_are_made(void)
 	struct rig rig;
 	struct hurry h = { .rig = &rig };
 
-	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "hurry", &config), 0);
-	CU_ASSERT_TRUE(rig_append(&rig, 64));
-	CU_ASSERT_TRUE(rig_drain(&rig));
+	rig_open_begun(&rig, "hurry", &config);
 	while (rig.log->ring_mask + 1 < config.ring_bytes_max) {
 		rig_append_alone(&rig, 60000);
 		rig_polls(&rig, 1);

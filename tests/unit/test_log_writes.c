@@ -168,9 +168,7 @@ test_a_write_that_waits_does_not_hold_up_a_detach(void)
 	struct rig_config config = { .env = fault_env_reset(), .commit_stage = HFB_STAGE_DURABLE };
 	struct rig rig;
 
-	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "waits", &config), 0);
-	CU_ASSERT_TRUE(rig_append(&rig, 64));
-	CU_ASSERT_TRUE(rig_drain(&rig));
+	rig_open_begun(&rig, "waits", &config);
 	CU_ASSERT_TRUE(rig_append(&rig, 64));
 	fault_env.refuse_writes = 1;
 	rig_core_poll(&rig);
@@ -201,9 +199,7 @@ test_writes_go_in_strides_where_nobody_waits_for_durable(void)
 	struct rig rig;
 	uint64_t from;
 
-	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "strides", &config), 0);
-	CU_ASSERT_TRUE(rig_append(&rig, 64));
-	CU_ASSERT_TRUE(rig_drain(&rig));
+	rig_open_begun(&rig, "strides", &config);
 	/* small, and young: it waits for more, and the core is told not to sleep long */
 	from = hfb_clock_now_ns();
 	hfb_writer_poll(rig.writer, from);
@@ -259,9 +255,7 @@ test_where_nobody_waits_writes_are_plain_and_flushed_later(void)
 	struct rig rig;
 	uint64_t now;
 
-	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "leisure", &config), 0);
-	CU_ASSERT_TRUE(rig_append(&rig, 64));
-	CU_ASSERT_TRUE(rig_drain(&rig));
+	rig_open_begun(&rig, "leisure", &config);
 	if (!rig.store->flush_covers) {
 		fprintf(stderr, "no flush covers others here: not tested\n");
 		CU_ASSERT_TRUE(rig_detach(&rig, true));
@@ -372,9 +366,7 @@ test_a_silent_disk_lets_the_core_nap(void)
 	uint64_t naps, from;
 	struct rig rig;
 
-	CU_ASSERT_EQUAL_FATAL(rig_open(&rig, "silent", &config), 0);
-	CU_ASSERT_TRUE(rig_append(&rig, 64));
-	CU_ASSERT_TRUE(rig_drain(&rig));
+	rig_open_begun(&rig, "silent", &config);
 	naps = hfb_writer_stats(rig.writer)->naps;
 	/* nothing in flight: a core that has nothing to wait for never sleeps */
 	for (from = hfb_clock_now_ns(); hfb_clock_now_ns() - from < 5000000u;)

@@ -69,20 +69,7 @@ many_open(struct many *m, uint32_t group_min)
 static void
 many_close(struct many *m)
 {
-	uint32_t left = LOGS;
-
-	for (uint32_t i = 0; i < LOGS; i++)
-		hfb_writer_detach(m->writer, m->logs[i], true);
-	for (uint32_t turns = 0; left > 0 && turns < POLLS_MAX; turns++) {
-		hfb_writer_poll(m->writer, hfb_clock_now_ns());
-		hfb_store_help(m->store);
-		left = 0;
-		for (uint32_t i = 0; i < LOGS; i++)
-			left += !hfb_writer_detached(m->writer, m->logs[i]);
-	}
-	CU_ASSERT_EQUAL_FATAL(left, 0);
-	for (uint32_t i = 0; i < LOGS; i++)
-		hfb_log_close(m->logs[i]);
+	CU_ASSERT_TRUE_FATAL(rig_logs_close(m->store, m->writer, m->logs, LOGS));
 	hfb_writer_destroy(m->writer);
 	hfb_store_close(m->store);
 	sim_disk_destroy(m->disk);

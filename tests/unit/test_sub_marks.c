@@ -7,8 +7,6 @@
  * Method: a stand-in for hfbusd (sub_rig.c) whose files and answers are changed under the
  *	   reader.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -175,6 +173,32 @@ test_retention_is_told(void)
 	rig_stop(rig);
 }
 
+/* The next item, which tells of the end of epoch 1. */
+static const struct hfb_item *
+truncated(struct hfb_sub *sub)
+{
+	const struct hfb_item *item = rig_next(sub, 2000);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(item);
+	CU_ASSERT_EQUAL_FATAL(item->kind, HFB_ITEM_TRUNCATED);
+	CU_ASSERT_EQUAL(item->mark.epoch, 1);
+	return item;
+}
+
+/* From @offset on, as of @epoch. */
+static struct hfb_sub *
+sub_at(struct hfb_bus *bus, uint64_t offset, uint32_t epoch)
+{
+	struct hfb_sub_config config = {
+		.topic = "t", .from = HFB_SUB_OFFSET, .value = offset, .epoch = epoch
+	};
+	struct hfb_sub *sub = NULL;
+	struct hfb_err err;
+
+	CU_ASSERT_EQUAL_FATAL(hfb_sub_open(bus, &config, &sub, &err), 0);
+	return sub;
+}
+
 static void
 test_truncation_is_told(void)
 {
@@ -195,10 +219,7 @@ test_truncation_is_told(void)
 	rig = rig_start(hfb_bus_data_dir(bus));
 	rig_resume(rig, 2, position, offset);
 	rig_append(rig, 3);
-	item = rig_next(sub, 2000);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(item);
-	CU_ASSERT_EQUAL_FATAL(item->kind, HFB_ITEM_TRUNCATED);
-	CU_ASSERT_EQUAL(item->mark.epoch, 1);
+	item = truncated(sub);
 	CU_ASSERT_EQUAL(item->mark.to_position, position);
 	CU_ASSERT_EQUAL(item->mark.to_offset, 20);
 	CU_ASSERT_EQUAL(item->mark.from_offset, 30);
@@ -213,31 +234,24 @@ static void
 test_an_offset_of_an_epoch_that_ended_is_told(void)
 {
 	struct rig *rig = rig_start(NULL);
-	struct hfb_sub_config config = {
-		.topic = "t", .from = HFB_SUB_OFFSET, .value = 30, .epoch = 1
-	};
 	const struct hfb_item *item;
 	struct hfb_bus *bus;
 	struct hfb_sub *sub;
-	struct hfb_err err;
 
 	rig_append(rig, 20);
 	rig_resume(rig, 2, rig->position, rig->offset);
 	for (int i = 0; i < 3; i++)
 		rig_append(rig, 10);
 	bus = rig_bus_open(rig);
-	CU_ASSERT_EQUAL_FATAL(hfb_sub_open(bus, &config, &sub, &err), 0);
-	item = rig_next(sub, 2000);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(item);
-	CU_ASSERT_EQUAL_FATAL(item->kind, HFB_ITEM_TRUNCATED);
-	CU_ASSERT_EQUAL(item->mark.epoch, 1);
+	sub = sub_at(bus, 30, 1);
+	item = truncated(sub);
 	CU_ASSERT_EQUAL(item->mark.from_offset, 30);
 	CU_ASSERT_EQUAL(item->mark.to_offset, 20);
 	rig_expect_events(sub, 20, 50);
 	hfb_sub_close(sub);
 	/* of an epoch that is not known, or of this one, it is just an offset */
-	for (config.epoch = 0; config.epoch <= 2; config.epoch += 2) {
-		CU_ASSERT_EQUAL_FATAL(hfb_sub_open(bus, &config, &sub, &err), 0);
+	for (uint32_t epoch = 0; epoch <= 2; epoch += 2) {
+		sub = sub_at(bus, 30, epoch);
 		rig_expect_events(sub, 30, 50);
 		hfb_sub_close(sub);
 	}
@@ -250,21 +264,15 @@ static void
 test_an_epoch_that_left_nothing_hides_no_event(void)
 {
 	struct rig *rig = rig_start(NULL);
-	struct hfb_sub_config config = {
-		.topic = "t", .from = HFB_SUB_OFFSET, .value = 15, .epoch = 1
-	};
 	const struct hfb_item *item;
 	struct hfb_bus *bus;
 	struct hfb_sub *sub;
-	struct hfb_err err;
 
 	rig_resume(rig, 2, 0, 0);
 	rig_append(rig, 20);
 	bus = rig_bus_open(rig);
-	CU_ASSERT_EQUAL_FATAL(hfb_sub_open(bus, &config, &sub, &err), 0);
-	item = rig_next(sub, 2000);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(item);
-	CU_ASSERT_EQUAL_FATAL(item->kind, HFB_ITEM_TRUNCATED);
+	sub = sub_at(bus, 15, 1);
+	item = truncated(sub);
 	CU_ASSERT_EQUAL(item->mark.to_offset, 0);
 	rig_expect_events(sub, 0, 20);
 	hfb_sub_close(sub);
