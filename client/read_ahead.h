@@ -19,7 +19,7 @@
  * Threads: the bus's.
  * Memory:  HFB_AHEAD_BYTES from create to destroy, in huge pages where the kernel joins them
  *	    (MADV_COLLAPSE; none need be reserved).
- * Cost:    a system call for each chunk; no copy. Creating takes some 6 ms.
+ * Cost:    a system call for each chunk; no copy. Creating takes some 3 ms.
  */
 #ifndef HFB_READ_AHEAD_H
 #define HFB_READ_AHEAD_H
@@ -27,7 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define HFB_AHEAD_BYTES	      (8u << 20)
+#define HFB_AHEAD_BYTES	      (4u << 20)
 #define HFB_AHEAD_CHUNK_BYTES (512u << 10)
 
 struct hfb_ahead;

@@ -92,6 +92,7 @@ class Case:
     time: files are written with zeros ahead of use, so the disk has twice to do until they recycle.
     rest: seconds that a run takes besides, for files, buses and links.
     beside: the raw limit once more, while the other CPU is busy.
+    also: (which result, arguments) of another raw limit.
     """
 
     fill = 0
@@ -99,17 +100,20 @@ class Case:
     beside = False
 
     def __init__(self, budget, name, figures, raw=None, hfbus=None, seconds=5, warmup=1,
-                 transport='memif', raw_cpus=2, disk=False, curves=(), idle='busy', patience=None):
+                 transport='memif', raw_cpus=2, disk=False, curves=(), idle='busy', patience=None,
+                 also=None):
         self.budget, self.name, self.figures = budget, name, figures
         self.raw, self.hfbus = raw, hfbus
         self.seconds, self.warmup = seconds, warmup
         self.transport, self.raw_cpus, self.disk = transport, raw_cpus, disk
         self.curves, self.idle = curves, idle
+        self.also = also
         self.patience = patience  # seconds until the bus's half is given up
 
     def estimate(self):
         """Seconds that a run takes, about."""
-        raw = (1 + self.beside) * (self.seconds + self.raw_warmup()) if self.raw else 0
+        limits = 1 + self.beside + bool(self.also) if self.raw else 0
+        raw = limits * (self.seconds + self.raw_warmup())
         return raw + self.warmup + self.fill + self.seconds + self.rest
 
     def raw_warmup(self):
@@ -126,6 +130,10 @@ class Case:
         if self.beside:
             results['beside'] = runner.limit(self.raw, self.seconds, self.raw_warmup(), self.disk,
                                              'beside')
+        if self.also:
+            which, raw = self.also
+            results[which] = runner.limit(raw, self.seconds, self.raw_warmup(), self.disk,
+                                          self.raw_cpus)
         with runner.bus(idle=self.idle) as bus:
             results['hfbus'] = bus.scenario(self.hfbus, self.seconds, self.warmup + self.fill,
                                             self.transport, patience=self.patience)
@@ -331,9 +339,13 @@ def budgets(quick=False):
     old = ['--file-size', '256MiB' if quick else '2GiB']
     cases.append(Case(
         7, 'local reader of old data from files', [
-            Figure('bytes', 'GB/s', 'higher', 0.8, gigabytes('hfbus'), gigabytes('raw'))],
-        raw=['read', *old], hfbus=['consume', '--size', '100', *old], transport=None, raw_cpus=0,
-        disk=True, patience=600))
+            Figure('bytes', 'GB/s', 'higher', 0.8, gigabytes('hfbus'), gigabytes('raw')),
+            Figure('bytes, raw with a crc', 'GB/s', 'higher', 0.8, gigabytes('hfbus'),
+                   gigabytes('checked'),
+                   note='beside reads whose bytes are looked at, as a reader must')],
+        raw=['read', *old], also=('checked', ['read-check', *old]),
+        hfbus=['consume', '--size', '100', *old], transport=None, raw_cpus=0, disk=True,
+        patience=600))
     cases[-1].rest = 8
     cases.append(Case(
         7, 'a publisher at half its maximum beside that reader', [

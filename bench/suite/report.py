@@ -62,7 +62,7 @@ def curves(wanted, outcomes):
 def commands(outcomes):
     found = []
     for outcome in outcomes[:1]:
-        for which in ('raw', 'hfbus', 'stalls'):
+        for which in ('raw', 'checked', 'hfbus', 'stalls'):
             if outcome.get(which, {}).get('command'):
                 found.append([which, outcome[which]['command']])
     return found
@@ -71,7 +71,7 @@ def commands(outcomes):
 def notes(outcomes):
     found = []
     for outcome in outcomes:
-        for which in ('raw', 'hfbus'):
+        for which in ('raw', 'checked', 'hfbus'):
             for text in outcome.get(which, {}).get('notes', []):
                 if text not in found:
                     found.append(text)

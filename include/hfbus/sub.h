@@ -16,7 +16,7 @@
  * Nothing is skipped without a mark. Each byte served has passed its checksums.
  *
  * Threads: the bus's thread. A subscriber disturbs nobody, however slow it is.
- * Memory:  ~1.2 MiB a subscriber; over UDP besides the window; 8 MiB more while old
+ * Memory:  ~1.2 MiB a subscriber; over UDP besides the window; 4 MiB more while old
  *	    data is read from the files.
  * Cost:    local: a copy out of the ring (or O_DIRECT reads of a segment file) per
  *	    64 KiB, a crc pass, no call of the broker.
