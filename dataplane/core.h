@@ -193,7 +193,8 @@ enum {
 	HFB_HANDED_PRODUCE = 1,
 	HFB_HANDED_SUBSCRIBE = 2,
 	HFB_HANDED_FEED = 3,
-	HFB_HANDED_TX = 4, /* to send: the port's one queue belongs to that core */
+	HFB_HANDED_TX = 4,    /* to send: the port's one queue belongs to that core */
+	HFB_HANDED_CLOSE = 5, /* the session's client is gone; from core to core */
 };
 static inline struct hfb_mbuf_private *
 hfb_mbuf_private(struct rte_mbuf *mbuf)

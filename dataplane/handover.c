@@ -54,6 +54,7 @@ handed(struct hfb_core *core, struct rte_mbuf *mbuf)
 		return;
 	case HFB_HANDED_PRODUCE:
 	case HFB_HANDED_SUBSCRIBE:
+	case HFB_HANDED_CLOSE:
 		hfb_session_handed(core, private);
 		break;
 	case HFB_HANDED_FEED:

@@ -477,6 +477,22 @@ frame_check(const struct hfb_frame *frame)
 	return -1;
 }
 
+/*
+ * A CLOSE goes round all other cores, any of which may hold the session as foreign: one mbuf
+ * for all. Where a ring is full it ends, and those behind forget the session when it is silent.
+ */
+static void
+close_pass_on(struct hfb_core *core, const struct hfb_packet *packet, uint64_t number)
+{
+	const uint16_t next = (uint16_t)((core->id + 1u) % core->node->cores_count);
+
+	if (next == number >> 56)
+		return;
+	/* the burst, or the ring's reader, frees its reference, the next core this one */
+	rte_mbuf_refcnt_update(packet->mbuf, 1);
+	hfb_handover(core, next, HFB_HANDED_CLOSE, packet, 0, number, 0);
+}
+
 static void
 session_frame(struct hfb_core *core, struct hfb_session *session, uint8_t type,
 	      const volatile uint8_t *bytes, uint32_t size, const struct hfb_packet *packet)
@@ -494,10 +510,12 @@ session_frame(struct hfb_core *core, struct hfb_session *session, uint8_t type,
 		break;
 	case HFB_FRAME_CLOSE:
 		/* a channel's session ends with its channel */
-		if (session->kind == HFB_SESSION_LOCAL)
+		if (session->kind == HFB_SESSION_LOCAL) {
 			session_let_go(core, session);
-		else
-			session_free(core, session);
+			break;
+		}
+		close_pass_on(core, packet, session->number);
+		session_free(core, session);
 		break;
 	default:
 		hfb_drop(core, HFB_STAT_DROP_FRAME_TYPE);
@@ -553,6 +571,12 @@ hfb_session_handed(struct hfb_core *core, const struct hfb_mbuf_private *private
 	const struct hfb_packet *packet = &private->packet;
 	struct hfb_session *session = session_find(core->sessions, private->session);
 
+	if (private->kind == HFB_HANDED_CLOSE) {
+		if (session != NULL && session->kind == HFB_SESSION_FOREIGN)
+			session_free(core, session);
+		close_pass_on(core, packet, private->session);
+		return;
+	}
 	if (session == NULL) {
 		session = session_make(core, private->session, HFB_SESSION_FOREIGN);
 		if (session == NULL) {

@@ -365,6 +365,59 @@ test_another_cores_partition_is_handed_over(void)
 }
 
 static void
+test_a_close_goes_round_the_cores(void)
+{
+	uint64_t number = rig_udp_open(&rig, 1, 1000, 1);
+	struct rig_batch batch = { .producer_id = 7, .count = 1 };
+	struct hfb_frame close = rig_head(&rig, HFB_FRAME_CLOSE, number);
+	struct hfb_mbuf_private private = { .kind = HFB_HANDED_PRODUCE,
+					    .session = (1ull << 56) | 0x1234 };
+	uint8_t frame[RIG_FRAME_BYTES];
+	uint32_t bytes = rig_produce_make(&rig, frame, private.session, &batch);
+	uint64_t before = rig.stats[HFB_STAT_SESSIONS];
+
+	/* ours: the other core is told */
+	rig_udp(&rig, 1, 1000, &close, sizeof(close));
+	CU_ASSERT_EQUAL(rig.stats[HFB_STAT_SESSIONS], before - 1);
+	CU_ASSERT_EQUAL(rig.handed_count, 1);
+	CU_ASSERT_EQUAL(rig.handed_core, 1);
+	CU_ASSERT_EQUAL(rig.handed_kind, HFB_HANDED_CLOSE);
+	CU_ASSERT_EQUAL(rig.handed_session, number);
+
+	/* the other core's: it goes at once, and with two cores nobody else is told */
+	rig_packet(&rig, &private.packet, 1, 1000, frame, bytes);
+	hfb_session_handed(&rig.core, &private);
+	rig_turn(&rig);
+	CU_ASSERT_EQUAL(rig.stats[HFB_STAT_SESSIONS], before);
+	private.kind = HFB_HANDED_CLOSE;
+	for (uint32_t i = 0; i < 2; i++) { /* the second finds nothing, and makes nothing */
+		hfb_session_handed(&rig.core, &private);
+		CU_ASSERT_EQUAL(rig.stats[HFB_STAT_SESSIONS], before - 1);
+	}
+	CU_ASSERT_EQUAL(rig.handed_count, 1);
+
+	/* with three it goes on to the next; a full ring keeps nothing */
+	rig.node->cores_count = 3;
+	private.session = (2ull << 56) | 0x1234;
+	hfb_session_handed(&rig.core, &private);
+	CU_ASSERT_EQUAL(rig.handed_count, 2);
+	CU_ASSERT_EQUAL(rig.handed_core, 1);
+	CU_ASSERT_EQUAL(rig.handed_session, private.session);
+	rig.handover_full = true;
+	hfb_session_handed(&rig.core, &private);
+	CU_ASSERT_EQUAL(rig.handed_count, 2);
+	CU_ASSERT_EQUAL(rte_mbuf_refcnt_read(&rig.mbuf), 1);
+	rig.node->cores_count = 2;
+
+	/* a session of our own is not ended by another core's word */
+	number = rig_udp_open(&rig, 1, 1000, 2);
+	before = rig.stats[HFB_STAT_SESSIONS];
+	private.session = number;
+	hfb_session_handed(&rig.core, &private);
+	CU_ASSERT_EQUAL(rig.stats[HFB_STAT_SESSIONS], before);
+}
+
+static void
 test_offsets_are_returned_when_asked_for(void)
 {
 	struct rig_batch batch = { .producer_id = 7, .count = 3 };
@@ -477,6 +530,7 @@ main(void)
 		{ "the world's refusals are told apart", test_the_worlds_refusals_are_told_apart },
 		{ "another core's partition is handed over",
 		  test_another_cores_partition_is_handed_over },
+		{ "a close goes round the cores", test_a_close_goes_round_the_cores },
 		{ "offsets are returned when asked for", test_offsets_are_returned_when_asked_for },
 		{ "offsets are not told before all see them",
 		  test_offsets_are_not_told_before_all_see_them },
