@@ -68,6 +68,20 @@ hfb_cli_number(const char *command, const char *option, const char *text, uint64
 	return -EINVAL;
 }
 
+int
+hfb_cli_wait(const char *command, const char *text, uint64_t *ret_ns, uint32_t *ret_ms)
+{
+	uint64_t ms;
+
+	if (hfb_duration_parse(text, ret_ns) < 0) {
+		hfb_cli_usage(command, "--wait is a duration like 500ms or 10s, not '%s'", text);
+		return -EINVAL;
+	}
+	ms = *ret_ns / 1000000;
+	*ret_ms = ms >= UINT32_MAX ? UINT32_MAX : ms == 0 ? 1 : (uint32_t)ms;
+	return 0;
+}
+
 static const char *const stage_names[HFB_STAGES] = { "received", "durable", "mirrored",
 						     "mirrored-durable" };
 

@@ -29,6 +29,9 @@
 #define HFB_EXIT_USAGE	     2
 #define HFB_EXIT_INTERRUPTED 130
 
+/* Of what reads options: no exit code, go on. */
+#define HFB_CLI_GO_ON (-1)
+
 struct hfb_cli_command {
 	const char *name;
 	const char *summary;
@@ -60,6 +63,9 @@ int hfb_cli_usage(const char *command, const char *format, ...)
 /* Values of options; on a bad one print why (naming @option) and return -EINVAL. */
 int hfb_cli_number(const char *command, const char *option, const char *text, uint64_t max,
 		   uint64_t *ret);
+/* --wait D: how long to go on without an hfbusd, for struct hfb_bus_config: 1 ms at least, and what
+ * is more than it holds is for ever. */
+int hfb_cli_wait(const char *command, const char *text, uint64_t *ret_ns, uint32_t *ret_ms);
 int hfb_cli_stage(const char *command, const char *option, const char *text, int32_t *ret);
 const char *hfb_cli_stage_name(uint32_t stage);
 

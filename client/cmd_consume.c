@@ -28,10 +28,12 @@
 enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_RAW };
 
 struct consume {
+	struct hfb_bus_config bus_config;
 	struct hfb_sub_config config;
 	const char *topic;
 	enum format format;
-	bool until_end, quiet;
+	bool one_partition, from_given; /* else all, else as --until-end says */
+	bool until_end, quiet, stats;
 	uint64_t count_max, count;
 	uint64_t gaps, marks, corrupt;
 	uint64_t began_ns;
@@ -43,6 +45,7 @@ struct consume {
 	bool unwritten; /* some output was dropped: nothing is committed any more */
 	/* --group */
 	struct hfb_group_config group_config;
+	const char *group_only; /* an option that goes with it only was given: this one */
 	struct hfb_group_member *group;
 	uint64_t commit_ns; /* interval */
 };
@@ -445,180 +448,222 @@ summary(struct consume *c, bool stats)
 	}
 }
 
-int
-hfb_cmd_consume(int argc, char **argv)
-{
-	static const struct option options[] = {
-		{ "partition", required_argument, NULL, 'p' },
-		{ "from", required_argument, NULL, 'f' },
-		{ "count", required_argument, NULL, 'n' },
-		{ "until-end", no_argument, NULL, 'e' },
-		{ "format", required_argument, NULL, 'F' },
-		{ "group", required_argument, NULL, 'g' },
-		{ "instance", required_argument, NULL, 'i' },
-		{ "member-id", required_argument, NULL, 'm' },
-		{ "session-timeout", required_argument, NULL, 't' },
-		{ "strategy", required_argument, NULL, 'S' },
-		{ "commit-interval", required_argument, NULL, 'I' },
-		{ "udp", required_argument, NULL, 'u' },
-		{ "wait", required_argument, NULL, 'w' },
-		{ "stats", no_argument, NULL, 's' },
-		{ "quiet", no_argument, NULL, 'q' },
-		{ "data", required_argument, NULL, 'd' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	struct hfb_bus_config bus_config = { 0 };
-	struct consume c = { .config = { .from = HFB_SUB_LATEST }, .commit_ns = 1000000000u };
-	const char *group_only = NULL;
-	bool all = true, from_given = false, stats = false;
-	struct hfb_bus *bus = NULL;
-	struct hfb_err err = { 0 };
-	uint64_t n;
-	int o, r, w;
+static const struct option options[] = {
+	{ "partition", required_argument, NULL, 'p' },
+	{ "from", required_argument, NULL, 'f' },
+	{ "count", required_argument, NULL, 'n' },
+	{ "until-end", no_argument, NULL, 'e' },
+	{ "format", required_argument, NULL, 'F' },
+	{ "group", required_argument, NULL, 'g' },
+	{ "instance", required_argument, NULL, 'i' },
+	{ "member-id", required_argument, NULL, 'm' },
+	{ "session-timeout", required_argument, NULL, 't' },
+	{ "strategy", required_argument, NULL, 'S' },
+	{ "commit-interval", required_argument, NULL, 'I' },
+	{ "udp", required_argument, NULL, 'u' },
+	{ "wait", required_argument, NULL, 'w' },
+	{ "stats", no_argument, NULL, 's' },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "data", required_argument, NULL, 'd' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
 
-	while ((o = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-		switch (o) {
-		case 'p':
-			if (hfb_cli_number("consume", "--partition", optarg,
-					   HFB_TOPIC_PARTITIONS_MAX - 1, &n) < 0)
-				return HFB_EXIT_USAGE;
-			c.config.partition = (uint32_t)n;
-			all = false;
-			break;
-		case 'f':
-			if (from_parse(&c, optarg) < 0)
-				return hfb_cli_usage("consume",
-						     "--from is earliest, latest, an offset, "
-						     "@RFC3339 or @NS, not '%s'",
-						     optarg);
-			from_given = true;
-			break;
-		case 'n':
-			if (hfb_cli_number("consume", "--count", optarg, UINT64_MAX, &c.count_max) <
-			    0)
-				return HFB_EXIT_USAGE;
-			if (c.count_max == 0)
-				return hfb_cli_usage("consume", "--count is at least 1");
-			break;
-		case 'e':
-			c.until_end = true;
-			break;
-		case 'F':
-			if (strcmp(optarg, "text") == 0)
-				c.format = FORMAT_TEXT;
-			else if (strcmp(optarg, "json") == 0)
-				c.format = FORMAT_JSON;
-			else if (strcmp(optarg, "raw") == 0)
-				c.format = FORMAT_RAW;
-			else
-				return hfb_cli_usage("consume",
-						     "--format is text, json or raw, not '%s'",
-						     optarg);
-			break;
-		case 'g':
-			c.group_config.group = optarg;
-			break;
-		case 'i':
-			c.group_config.instance = optarg;
-			group_only = "--instance";
-			break;
-		case 'm':
-			c.group_config.client = optarg;
-			group_only = "--member-id";
-			break;
-		case 'S':
-			c.group_config.strategy = optarg;
-			group_only = "--strategy";
-			break;
-		case 't':
-		case 'I':
-			if (hfb_duration_parse(optarg, &n) < 0 || n / 1000000 > UINT32_MAX)
-				return hfb_cli_usage("consume", "'%s' is not a time such as 10s",
-						     optarg);
-			if (o == 'I')
-				c.commit_ns = n;
-			else
-				c.group_config.session_ms =
-					n < 1000000 ? 1 : (uint32_t)(n / 1000000);
-			group_only = o == 'I' ? "--commit-interval" : "--session-timeout";
-			break;
-		case 'u':
-			bus_config.udp = optarg;
-			break;
-		case 'w':
-			if (hfb_duration_parse(optarg, &n) < 0)
-				return hfb_cli_usage("consume",
-						     "--wait is a duration like 500ms or 10s, "
-						     "not '%s'",
-						     optarg);
-			bus_config.reconnect_ms = n / 1000000 >= UINT32_MAX ? UINT32_MAX
-						  : n < 1000000		    ? 1
-								: (uint32_t)(n / 1000000);
-			break;
-		case 's':
-			stats = true;
-			break;
-		case 'q':
-			c.quiet = true;
-			break;
-		case 'd':
-			bus_config.data_dir = optarg;
-			break;
-		case 'h':
-			help();
-			return fflush(stdout) == 0 ? HFB_EXIT_OK : HFB_EXIT_FAILED;
-		default:
-			return hfb_cli_usage("consume", "wrong option");
+static int
+format_parse(struct consume *c, const char *text)
+{
+	static const char *const names[] = { "text", "json", "raw" };
+
+	for (enum format f = FORMAT_TEXT; f <= FORMAT_RAW; f++) {
+		if (strcmp(text, names[f]) == 0) {
+			c->format = f;
+			return HFB_CLI_GO_ON;
 		}
+	}
+	return hfb_cli_usage("consume", "--format is text, json or raw, not '%s'", text);
+}
+
+/* An option that says something of a member of a group. */
+static int
+group_option(struct consume *c, int option, const char *value)
+{
+	uint64_t n = 0;
+
+	if ((option == 't' || option == 'I') &&
+	    (hfb_duration_parse(value, &n) < 0 || n / 1000000 > UINT32_MAX))
+		return hfb_cli_usage("consume", "'%s' is not a time such as 10s", value);
+	switch (option) {
+	case 'i':
+		c->group_config.instance = value;
+		c->group_only = "--instance";
+		break;
+	case 'm':
+		c->group_config.client = value;
+		c->group_only = "--member-id";
+		break;
+	case 'S':
+		c->group_config.strategy = value;
+		c->group_only = "--strategy";
+		break;
+	case 't':
+		c->group_config.session_ms = n < 1000000 ? 1 : (uint32_t)(n / 1000000);
+		c->group_only = "--session-timeout";
+		break;
+	case 'I':
+		c->commit_ns = n;
+		c->group_only = "--commit-interval";
+		break;
+	}
+	return HFB_CLI_GO_ON;
+}
+
+/* An exit code, or HFB_CLI_GO_ON. */
+static int
+take_option(struct consume *c, int option, const char *value)
+{
+	uint64_t n;
+
+	switch (option) {
+	case 'p':
+		if (hfb_cli_number("consume", "--partition", value, HFB_TOPIC_PARTITIONS_MAX - 1,
+				   &n) < 0)
+			return HFB_EXIT_USAGE;
+		c->config.partition = (uint32_t)n;
+		c->one_partition = true;
+		break;
+	case 'f':
+		if (from_parse(c, value) < 0)
+			return hfb_cli_usage("consume",
+					     "--from is earliest, latest, an offset, @RFC3339 or "
+					     "@NS, not '%s'",
+					     value);
+		c->from_given = true;
+		break;
+	case 'n':
+		if (hfb_cli_number("consume", "--count", value, UINT64_MAX, &c->count_max) < 0)
+			return HFB_EXIT_USAGE;
+		if (c->count_max == 0)
+			return hfb_cli_usage("consume", "--count is at least 1");
+		break;
+	case 'e':
+		c->until_end = true;
+		break;
+	case 'F':
+		return format_parse(c, value);
+	case 'g':
+		c->group_config.group = value;
+		break;
+	case 'u':
+		c->bus_config.udp = value;
+		break;
+	case 'w':
+		if (hfb_cli_wait("consume", value, &n, &c->bus_config.reconnect_ms) < 0)
+			return HFB_EXIT_USAGE;
+		break;
+	case 's':
+		c->stats = true;
+		break;
+	case 'q':
+		c->quiet = true;
+		break;
+	case 'd':
+		c->bus_config.data_dir = value;
+		break;
+	case 'h':
+		help();
+		return fflush(stdout) == 0 ? HFB_EXIT_OK : HFB_EXIT_FAILED;
+	case '?':
+		return hfb_cli_usage("consume", "wrong option");
+	default:
+		return group_option(c, option, value);
+	}
+	return HFB_CLI_GO_ON;
+}
+
+/* An exit code, or HFB_CLI_GO_ON. */
+static int
+read_options(int argc, char **argv, struct consume *c)
+{
+	const char *group;
+	int option, r;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		r = take_option(c, option, optarg);
+		if (r != HFB_CLI_GO_ON)
+			return r;
 	}
 	if (optind + 1 != argc)
 		return hfb_cli_usage("consume", optind == argc ? "which TOPIC?" : "one TOPIC only");
-	c.topic = c.config.topic = argv[optind];
-	if (c.group_config.group == NULL && group_only != NULL)
-		return hfb_cli_usage("consume", "%s goes with --group only", group_only);
-	if (c.group_config.group != NULL && (!all || bus_config.udp != NULL))
+	c->topic = c->config.topic = argv[optind];
+	group = c->group_config.group;
+	if (group == NULL && c->group_only != NULL)
+		return hfb_cli_usage("consume", "%s goes with --group only", c->group_only);
+	if (group != NULL && (c->one_partition || c->bus_config.udp != NULL))
 		return hfb_cli_usage("consume", "%s does not go with --group",
-				     all ? "--udp" : "--partition");
-	if (c.group_config.group != NULL && from_given && c.config.from != HFB_SUB_EARLIEST &&
-	    c.config.from != HFB_SUB_LATEST)
+				     c->one_partition ? "--partition" : "--udp");
+	if (group != NULL && c->from_given && c->config.from != HFB_SUB_EARLIEST &&
+	    c->config.from != HFB_SUB_LATEST)
 		return hfb_cli_usage("consume", "with --group, --from is earliest or latest; for "
 						"another place: hfbus offset reset");
-	if (from_given)
-		c.group_config.from = c.config.from;
-	if (!from_given && c.until_end)
-		c.config.from = HFB_SUB_EARLIEST;
+	if (c->from_given)
+		c->group_config.from = c->config.from;
+	else if (c->until_end)
+		c->config.from = HFB_SUB_EARLIEST;
+	return HFB_CLI_GO_ON;
+}
+
+/* All that is to come, as a member of a group or alone. */
+static int
+consume(struct consume *c, struct hfb_bus *bus, struct hfb_err *err)
+{
+	int r;
+
+	if (c->group_config.group != NULL) {
+		r = group_topic_check(c, bus, err);
+		return r == 0 ? group_run(c, bus, err) : r;
+	}
+	r = subs_open(c, bus, !c->one_partition, err);
+	return r == 0 ? run(c, err) : r;
+}
+
+/* What was read is written; and what was written is committed, but for none after a loss. */
+static int
+finish(struct consume *c, struct hfb_err *err)
+{
+	int r, committed = 0;
+
+	if (c->broken)
+		return 0;
+	r = output_write(c, err);
+	if (r == 0 && c->group != NULL && !c->unwritten)
+		committed = group_end(c, err);
+	return r < 0 ? r : committed;
+}
+
+int
+hfb_cmd_consume(int argc, char **argv)
+{
+	struct consume c = { .config = { .from = HFB_SUB_LATEST }, .commit_ns = 1000000000u };
+	struct hfb_err err = { 0 }, finish_err = { 0 };
+	struct hfb_bus *bus = NULL;
+	int r, finished;
+
+	r = read_options(argc, argv, &c);
+	if (r != HFB_CLI_GO_ON)
+		return r;
 	hfb_cli_signals();
 	c.began_ns = hfb_now_ns();
-	r = hfb_bus_open(&bus_config, &bus, &err);
-	if (r == 0 && c.group_config.group != NULL) {
-		r = group_topic_check(&c, bus, &err);
-		if (r == 0)
-			r = group_run(&c, bus, &err);
-	} else if (r == 0) {
-		r = subs_open(&c, bus, all, &err);
-		if (r == 0)
-			r = run(&c, &err);
-	}
-	if (!c.broken) {
-		struct hfb_err write_err;
-
-		w = output_write(&c, &write_err);
-		if (w < 0 && r == 0) {
-			r = w;
-			err = write_err;
-		}
-		if (w == 0 && c.group != NULL && !c.unwritten) {
-			w = group_end(&c, &write_err);
-			if (w < 0 && r == 0) {
-				r = w;
-				err = write_err;
-			}
-		}
+	r = hfb_bus_open(&c.bus_config, &bus, &err);
+	if (r == 0)
+		r = consume(&c, bus, &err);
+	finished = finish(&c, &finish_err);
+	if (r == 0 && finished < 0) {
+		r = finished;
+		err = finish_err;
 	}
 	hfb_group_close(c.group);
 	if (!c.quiet && (c.subs_count > 0 || c.group_config.group != NULL))
-		summary(&c, stats);
+		summary(&c, c.stats);
 	/* a reader such as head(1) that has enough is no failure of ours to shout about */
 	if (r < 0 && !c.broken)
 		hfb_cli_fail("consume", &err);

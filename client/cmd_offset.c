@@ -207,7 +207,7 @@ static const struct option options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-/* 0 to go on, else an exit code + 1. */
+/* An exit code, or HFB_CLI_GO_ON. */
 static int
 read_options(int argc, char **argv, struct offset_options *o)
 {
@@ -236,22 +236,22 @@ read_options(int argc, char **argv, struct offset_options *o)
 		case 'p':
 			if (hfb_cli_number(COMMAND, "--partition", optarg,
 					   HFB_TOPIC_PARTITIONS_MAX - 1, &o->partition) < 0)
-				return HFB_EXIT_USAGE + 1;
+				return HFB_EXIT_USAGE;
 			o->has_partition = true;
 			break;
 		case 'o':
 			if (hfb_cli_number(COMMAND, "--offset", optarg, INT64_MAX, &o->offset) < 0)
-				return HFB_EXIT_USAGE + 1;
+				return HFB_EXIT_USAGE;
 			o->has_offset = true;
 			break;
 		case 'h':
 			help();
-			return (fflush(stdout) == 0 ? HFB_EXIT_OK : HFB_EXIT_FAILED) + 1;
+			return fflush(stdout) == 0 ? HFB_EXIT_OK : HFB_EXIT_FAILED;
 		default:
-			return hfb_cli_usage(COMMAND, "wrong option") + 1;
+			return hfb_cli_usage(COMMAND, "wrong option");
 		}
 	}
-	return 0;
+	return HFB_CLI_GO_ON;
 }
 
 int
@@ -260,8 +260,8 @@ hfb_cmd_offset(int argc, char **argv)
 	struct offset_options o = { 0 };
 	int r = read_options(argc, argv, &o);
 
-	if (r != 0)
-		return r - 1;
+	if (r != HFB_CLI_GO_ON)
+		return r;
 	if (argc - optind != 1)
 		return hfb_cli_usage(COMMAND, "list, reset or commit?");
 	if (o.group == NULL)

@@ -261,29 +261,31 @@ summary(struct publish *p, const char *topic)
 			stats.lost_events);
 }
 
-int
-hfb_cmd_publish(int argc, char **argv)
+struct publish_options {
+	struct hfb_bus_config bus;
+	struct hfb_pub_config pub;
+	bool quiet;
+};
+
+static const struct option options[] = {
+	{ "partition", required_argument, NULL, 'p' },
+	{ "key", required_argument, NULL, 'k' },
+	{ "key-delimiter", required_argument, NULL, 'K' },
+	{ "ack", required_argument, NULL, 'a' },
+	{ "udp", required_argument, NULL, 'u' },
+	{ "wait", required_argument, NULL, 'w' },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "data", required_argument, NULL, 'd' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* An exit code, or HFB_CLI_GO_ON. */
+static int
+read_options(int argc, char **argv, struct publish_options *o, struct publish *p)
 {
-	static const struct option options[] = {
-		{ "partition", required_argument, NULL, 'p' },
-		{ "key", required_argument, NULL, 'k' },
-		{ "key-delimiter", required_argument, NULL, 'K' },
-		{ "ack", required_argument, NULL, 'a' },
-		{ "udp", required_argument, NULL, 'u' },
-		{ "wait", required_argument, NULL, 'w' },
-		{ "quiet", no_argument, NULL, 'q' },
-		{ "data", required_argument, NULL, 'd' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	struct hfb_bus_config bus_config = { 0 };
-	struct hfb_pub_config config = { .partition = -1, .ack = -1 };
-	struct publish p = { .delimiter = -1 };
-	struct hfb_err err = { 0 }, flush_err = { 0 };
-	struct hfb_bus *bus = NULL;
-	bool quiet = false;
 	uint64_t n;
-	int c, r, flushed;
+	int c;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (c) {
@@ -291,45 +293,37 @@ hfb_cmd_publish(int argc, char **argv)
 			if (hfb_cli_number("publish", "--partition", optarg,
 					   HFB_TOPIC_PARTITIONS_MAX - 1, &n) < 0)
 				return HFB_EXIT_USAGE;
-			config.partition = (int32_t)n;
+			o->pub.partition = (int32_t)n;
 			break;
 		case 'k':
 			if (strlen(optarg) > HFB_KEY_BYTES_MAX)
 				return hfb_cli_usage("publish", "--key has at most %u bytes",
 						     HFB_KEY_BYTES_MAX);
-			p.key = optarg;
+			p->key = optarg;
 			break;
 		case 'K':
 			if (strlen(optarg) != 1)
 				return hfb_cli_usage("publish",
 						     "--key-delimiter is one character, not '%s'",
 						     optarg);
-			p.delimiter = (unsigned char)optarg[0];
+			p->delimiter = (unsigned char)optarg[0];
 			break;
 		case 'a':
-			if (hfb_cli_stage("publish", "--ack", optarg, &config.ack) < 0)
+			if (hfb_cli_stage("publish", "--ack", optarg, &o->pub.ack) < 0)
 				return HFB_EXIT_USAGE;
 			break;
 		case 'u':
-			bus_config.udp = optarg;
+			o->bus.udp = optarg;
 			break;
 		case 'w':
-			if (hfb_duration_parse(optarg, &p.wait_ns) < 0)
-				return hfb_cli_usage("publish",
-						     "--wait is a duration like 500ms or 10s, "
-						     "not '%s'",
-						     optarg);
-			if (p.wait_ns / 1000000 >= UINT32_MAX)
-				bus_config.reconnect_ms = UINT32_MAX;
-			else
-				bus_config.reconnect_ms =
-					p.wait_ns < 1000000 ? 1 : (uint32_t)(p.wait_ns / 1000000);
+			if (hfb_cli_wait("publish", optarg, &p->wait_ns, &o->bus.reconnect_ms) < 0)
+				return HFB_EXIT_USAGE;
 			break;
 		case 'q':
-			quiet = true;
+			o->quiet = true;
 			break;
 		case 'd':
-			bus_config.data_dir = optarg;
+			o->bus.data_dir = optarg;
 			break;
 		case 'h':
 			help();
@@ -340,25 +334,40 @@ hfb_cmd_publish(int argc, char **argv)
 	}
 	if (optind + 1 != argc)
 		return hfb_cli_usage("publish", optind == argc ? "which TOPIC?" : "one TOPIC only");
-	if (p.key != NULL && p.delimiter >= 0)
+	if (p->key != NULL && p->delimiter >= 0)
 		return hfb_cli_usage("publish", "--key or --key-delimiter, not both");
-	config.topic = argv[optind];
+	o->pub.topic = argv[optind];
+	return HFB_CLI_GO_ON;
+}
+
+int
+hfb_cmd_publish(int argc, char **argv)
+{
+	struct publish_options o = { .pub = { .partition = -1, .ack = -1 } };
+	struct publish p = { .delimiter = -1 };
+	struct hfb_err err = { 0 }, flush_err = { 0 };
+	struct hfb_bus *bus = NULL;
+	int r, flushed;
+
+	r = read_options(argc, argv, &o, &p);
+	if (r != HFB_CLI_GO_ON)
+		return r;
 	hfb_cli_signals();
-	r = hfb_bus_open(&bus_config, &bus, &err);
+	r = hfb_bus_open(&o.bus, &bus, &err);
 	if (r == 0)
-		r = hfb_pub_open(bus, &config, &p.pub, &err);
+		r = hfb_pub_open(bus, &o.pub, &p.pub, &err);
 	if (r < 0) {
 		hfb_bus_close(bus);
 		return hfb_cli_fail("publish", &err);
 	}
-	p.progress = !quiet && isatty(STDERR_FILENO) && !isatty(STDIN_FILENO);
+	p.progress = !o.quiet && isatty(STDERR_FILENO) && !isatty(STDIN_FILENO);
 	p.began_ns = p.told_ns = hfb_now_ns();
 
 	r = lines_read(&p, &err);
 	/* what was taken is flushed in any case, unless it was refused for good */
 	flushed = r == 0 || r == -EMSGSIZE || r == -EINTR ? flush_all(&p, &flush_err) : 0;
-	if (!quiet)
-		summary(&p, config.topic);
+	if (!o.quiet)
+		summary(&p, o.pub.topic);
 	if (r < 0 && r != -EINTR)
 		hfb_cli_fail("publish", &err);
 	if (flushed < 0)
