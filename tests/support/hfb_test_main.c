@@ -147,7 +147,7 @@ void
 hfb_test_flip(const char *path, uint64_t offset, int bit)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
-	uint8_t byte;
+	uint8_t byte = 0;
 	bool done;
 
 	done = fd >= 0 && pread(fd, &byte, 1, (off_t)offset) == 1;

@@ -15,6 +15,10 @@
 #include "hfb_test_main.h"
 #include "mold_rig.h"
 
+#define LINES "derived/moldudp64-ab-ritch12012.pcap"
+#define IEX   "market/iex-deep-20231002-first5000.pcap"
+#define VLAN  "market/small/nasdaq-totalview-moldudp64-2pkts.pcap"
+
 /* Plays a file as net_pcap does: bursts of 32, stamps in microseconds. */
 static bool
 play(struct feed_fixture *f, const char *path, uint32_t *ret_frames)
@@ -45,7 +49,7 @@ play(struct feed_fixture *f, const char *path, uint32_t *ret_frames)
 static void
 test_captured_lines_against_their_truth(void)
 {
-	const char *path = hfb_test_capture("derived/moldudp64-ab-ritch12012.pcap");
+	const char *path = hfb_test_capture(LINES);
 	struct hfb_feed_config config = mold_config(HFB_FRAMING_MOLDUDP64);
 	json_t *truth, *lost;
 	struct feed_fixture *f;
@@ -101,7 +105,7 @@ test_captured_lines_against_their_truth(void)
 static void
 test_captured_iex(void)
 {
-	const char *path = hfb_test_capture("market/iex-deep-20231002-first5000.pcap");
+	const char *path = hfb_test_capture(IEX);
 	struct hfb_feed_config config = mold_config(HFB_FRAMING_IEX_TP);
 	struct feed_fixture *f;
 	uint32_t frames;
@@ -136,7 +140,7 @@ test_captured_iex(void)
 static void
 test_captured_vlan(void)
 {
-	const char *path = hfb_test_capture("market/small/nasdaq-totalview-moldudp64-2pkts.pcap");
+	const char *path = hfb_test_capture(VLAN);
 	struct hfb_feed_config config = mold_config(HFB_FRAMING_MOLDUDP64);
 	struct feed_fixture *f;
 	uint32_t frames;
@@ -171,5 +175,10 @@ main(void)
 		{ "captured MoldUDP64 in a VLAN", test_captured_vlan },
 		CU_TEST_INFO_NULL,
 	};
+	if (hfb_test_capture(LINES) == NULL && hfb_test_capture(IEX) == NULL &&
+	    hfb_test_capture(VLAN) == NULL) {
+		fprintf(stderr, "no captures here: see HFBUS_CAPTURES\n");
+		return HFB_TEST_SKIP;
+	}
 	return hfb_test_main("feed captures", tests);
 }
