@@ -318,37 +318,56 @@ rest_print(const struct stat_data *d)
 	}
 }
 
-int
-hfb_cmd_stat(int argc, char **argv)
+static void
+table_print(const struct stat_data *d, const struct hfb_ipc_node *node, struct hfb_bus *bus)
 {
-	static const struct option options[] = {
-		{ "latency", no_argument, NULL, 'l' }, { "interval", required_argument, NULL, 'i' },
-		{ "json", no_argument, NULL, 'j' },    { "data", required_argument, NULL, 'd' },
-		{ "help", no_argument, NULL, 'h' },    { NULL, 0, NULL, 0 },
-	};
-	struct hfb_bus_config config = { 0 };
-	struct stat_data d = { 0 };
-	struct hfb_ipc_node node = { 0 };
-	struct hfb_bus *bus = NULL;
-	struct hfb_err err = { 0 };
-	bool json = false, latency = false;
-	uint64_t interval_ns = 0;
-	int c, r;
+	char started[40];
+
+	hfb_clock_format(node->started_ns, started, sizeof(started));
+	printf("hfbusd %u, epoch %" PRIu64 ", since %s\n%s\n%u cores, %u ports, %u topics, %u "
+	       "partitions, UDP port %u\n",
+	       node->pid, node->broker_epoch, started, hfb_bus_data_dir(bus), node->cores,
+	       node->ports_count, node->topics_count, node->partitions_count, node->udp_port_base);
+	if (node->unknown_logs_count > 0)
+		printf("%u logs on disk belong to no topic: kept, see hfbusd's log\n",
+		       node->unknown_logs_count);
+	cores_print(d, node->cores);
+	partitions_print(hfb_admin_positions(bus));
+	rest_print(d);
+}
+
+struct stat_options {
+	struct hfb_bus_config bus;
+	bool json, latency;
+	uint64_t interval_ns;
+};
+
+static const struct option options[] = {
+	{ "latency", no_argument, NULL, 'l' }, { "interval", required_argument, NULL, 'i' },
+	{ "json", no_argument, NULL, 'j' },    { "data", required_argument, NULL, 'd' },
+	{ "help", no_argument, NULL, 'h' },    { NULL, 0, NULL, 0 },
+};
+
+/* An exit code, or HFB_CLI_GO_ON. */
+static int
+read_options(int argc, char **argv, struct stat_options *o)
+{
+	int c;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (c) {
 		case 'l':
-			latency = true;
+			o->latency = true;
 			break;
 		case 'i':
-			if (hfb_duration_parse(optarg, &interval_ns) < 0 || interval_ns == 0)
+			if (hfb_duration_parse(optarg, &o->interval_ns) < 0 || o->interval_ns == 0)
 				return hfb_cli_usage("stat", "--interval takes a time like 10s");
 			break;
 		case 'j':
-			json = true;
+			o->json = true;
 			break;
 		case 'd':
-			config.data_dir = optarg;
+			o->bus.data_dir = optarg;
 			break;
 		case 'h':
 			help();
@@ -360,40 +379,41 @@ hfb_cmd_stat(int argc, char **argv)
 	if (optind != argc)
 		return hfb_cli_usage("stat", "no arguments are needed, but '%s' was given",
 				     argv[optind]);
-	if (interval_ns != 0 && !latency)
+	if (o->interval_ns != 0 && !o->latency)
 		return hfb_cli_usage("stat", "--interval goes with --latency");
-	r = hfb_bus_open(&config, &bus, &err);
+	return HFB_CLI_GO_ON;
+}
+
+int
+hfb_cmd_stat(int argc, char **argv)
+{
+	struct stat_options o = { 0 };
+	struct stat_data d = { 0 };
+	struct hfb_ipc_node node = { 0 };
+	struct hfb_bus *bus = NULL;
+	struct hfb_err err = { 0 };
+	int r;
+
+	r = read_options(argc, argv, &o);
+	if (r != HFB_CLI_GO_ON)
+		return r;
+	r = hfb_bus_open(&o.bus, &bus, &err);
 	if (r == 0)
 		r = hfb_admin_node_get(bus, &node, &err);
 	if (r < 0) {
 		hfb_bus_close(bus);
 		return hfb_cli_fail("stat", &err);
 	}
-	if (latency) {
-		r = hfb_stat_latency(bus, interval_ns, json);
+	if (o.latency) {
+		r = hfb_stat_latency(bus, o.interval_ns, o.json);
 		hfb_bus_close(bus);
 		return r;
 	}
 	hfb_admin_counters_each(bus, collect, &d);
-	if (json) {
+	if (o.json)
 		r = json_print(&d, &node, hfb_admin_positions(bus));
-	} else {
-		char started[40];
-
-		hfb_clock_format(node.started_ns, started, sizeof(started));
-		printf("hfbusd %u, epoch %" PRIu64
-		       ", since %s\n%s\n%u cores, %u ports, %u topics, %u "
-		       "partitions, UDP port %u\n",
-		       node.pid, node.broker_epoch, started, hfb_bus_data_dir(bus), node.cores,
-		       node.ports_count, node.topics_count, node.partitions_count,
-		       node.udp_port_base);
-		if (node.unknown_logs_count > 0)
-			printf("%u logs on disk belong to no topic: kept, see hfbusd's log\n",
-			       node.unknown_logs_count);
-		cores_print(&d, node.cores);
-		partitions_print(hfb_admin_positions(bus));
-		rest_print(&d);
-	}
+	else
+		table_print(&d, &node, bus);
 	free(d.counters);
 	hfb_bus_close(bus);
 	if (d.failed || r < 0 || fflush(stdout) != 0)

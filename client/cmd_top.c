@@ -427,22 +427,18 @@ live_terminal(struct top *t)
 	tcsetattr(STDIN_FILENO, TCSANOW, &t->terminal);
 }
 
-int
-hfb_cmd_top(int argc, char **argv)
+static const struct option options[] = {
+	{ "interval", required_argument, NULL, 'i' }, { "once", no_argument, NULL, 'o' },
+	{ "json", no_argument, NULL, 'j' },	      { "data", required_argument, NULL, 'd' },
+	{ "help", no_argument, NULL, 'h' },	      { NULL, 0, NULL, 0 },
+};
+
+/* An exit code, or HFB_CLI_GO_ON. */
+static int
+read_options(int argc, char **argv, struct top *t)
 {
-	static const struct option options[] = {
-		{ "interval", required_argument, NULL, 'i' },
-		{ "once", no_argument, NULL, 'o' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "data", required_argument, NULL, 'd' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	static struct top t = { .interval_ns = 1000000000u };
-	struct hfb_bus_config config = { 0 };
-	struct hfb_err err = { 0 };
 	uint64_t seconds;
-	int c, r;
+	int c;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (c) {
@@ -451,17 +447,17 @@ hfb_cmd_top(int argc, char **argv)
 				return HFB_EXIT_USAGE;
 			if (seconds == 0)
 				return hfb_cli_usage(COMMAND, "--interval must be 1 to 3600");
-			t.interval_ns = seconds * 1000000000u;
+			t->interval_ns = seconds * 1000000000u;
 			break;
 		case 'j':
-			t.json = true;
-			t.once = true;
+			t->json = true;
+			t->once = true;
 			break;
 		case 'o':
-			t.once = true;
+			t->once = true;
 			break;
 		case 'd':
-			config.data_dir = t.data = optarg;
+			t->data = optarg;
 			break;
 		case 'h':
 			help();
@@ -473,6 +469,21 @@ hfb_cmd_top(int argc, char **argv)
 	if (optind != argc)
 		return hfb_cli_usage(COMMAND, "no arguments are needed, but '%s' was given",
 				     argv[optind]);
+	return HFB_CLI_GO_ON;
+}
+
+int
+hfb_cmd_top(int argc, char **argv)
+{
+	static struct top t = { .interval_ns = 1000000000u };
+	struct hfb_bus_config config = { 0 };
+	struct hfb_err err = { 0 };
+	int r;
+
+	r = read_options(argc, argv, &t);
+	if (r != HFB_CLI_GO_ON)
+		return r;
+	config.data_dir = t.data;
 	if (!isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO))
 		t.once = true;
 	hfb_cli_signals();
