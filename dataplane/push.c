@@ -408,47 +408,24 @@ subscription_fail(struct hfb_core *core, struct hfb_subscription *sub, enum hfb_
 }
 
 /*
- * Recovery found these bytes damaged: they are named, not served, and reading goes on
- * behind them. A reader that missed the frame finds a hole, seeks there and is told again.
+ * Nothing is to be read up to @next_position: said, and reading goes on behind it. A reader that
+ * missed the frame finds a hole, seeks there and is told again. CORRUPT: recovery found these
+ * bytes damaged; they are named, not served. COMPACTED: nothing was left of them.
  */
 static enum run_end
-corrupt_skip(struct hfb_core *core, struct hfb_subscription *sub, uint64_t next_position)
+skip_to(struct hfb_core *core, struct hfb_subscription *sub, enum hfb_wire_code code,
+	uint64_t next_position, uint64_t next_offset)
 {
 	const struct hfb_log *log = sub->partition->log;
 	struct hfb_frame_read_state state = {
 		.partition = sub->partition->handle,
-		.code = HFB_WIRE_CORRUPT,
+		.code = code,
 		.leader_epoch = hfb_log_epoch(log),
 		.skipped_words = (uint32_t)((next_position - sub->position) / 8),
 		.position = next_position,
-		.offset = HFB_OFFSET_UNKNOWN,
+		.offset = next_offset,
 		.committed = hfb_log_committed(log),
 	};
-
-	if (!state_send(core, sub->session, &state))
-		return RUN_NO_FRAME;
-	reader_give(sub);
-	sub->position = next_position;
-	return RUN_MORE;
-}
-
-/*
- * Compaction left nothing here: as with damage, but there is nothing to tell about.
- */
-static enum run_end
-hole_skip(struct hfb_core *core, struct hfb_subscription *sub, const struct hfb_read *read)
-{
-	const struct hfb_log *log = sub->partition->log;
-	struct hfb_frame_read_state state = {
-		.partition = sub->partition->handle,
-		.code = HFB_WIRE_COMPACTED,
-		.leader_epoch = hfb_log_epoch(log),
-		.skipped_words = (uint32_t)((read->next_position - sub->position) / 8),
-		.position = read->next_position,
-		.offset = read->next_offset,
-		.committed = hfb_log_committed(log),
-	};
-	uint64_t next_position = read->next_position;
 
 	if (!state_send(core, sub->session, &state))
 		return RUN_NO_FRAME;
@@ -473,9 +450,11 @@ file_bytes(struct hfb_core *core, struct hfb_subscription *sub, const uint8_t **
 		return RUN_WAIT;
 	if (reader != NULL && reader->read.error == -EBADMSG &&
 	    reader->read.next_position > sub->position)
-		return corrupt_skip(core, sub, reader->read.next_position);
+		return skip_to(core, sub, HFB_WIRE_CORRUPT, reader->read.next_position,
+			       HFB_OFFSET_UNKNOWN);
 	if (reader != NULL && reader->read.hole && reader->position == sub->position)
-		return hole_skip(core, sub, &reader->read);
+		return skip_to(core, sub, HFB_WIRE_COMPACTED, reader->read.next_position,
+			       reader->read.next_offset);
 	if (reader != NULL && reader->read.error != 0) {
 		r = reader->read.error;
 		reader_give(sub);

@@ -10,8 +10,6 @@
  * (address, ports, nonce): not to be guessed, and an OPEN that is repeated because
  * its OPENED was lost finds the session it made.
  */
-#include <errno.h>
-#include <stdlib.h>
 
 #include "bug.h"
 #include "session.h"
@@ -29,101 +27,6 @@ keyed_hash(const uint8_t key[16], const void *bytes, size_t size)
 
 	memcpy(&words, key, sizeof(words));
 	return hfb_siphash(&words, bytes, size);
-}
-
-static uint32_t
-power_of_two(uint32_t n)
-{
-	uint32_t p = 4;
-
-	while (p < n)
-		p *= 2;
-	return p;
-}
-
-static uint64_t
-align_line(uint64_t bytes)
-{
-	return (bytes + 63) & ~63ull;
-}
-
-int
-hfb_sessions_create(struct hfb_core *core, struct hfb_err *err)
-{
-	const struct hfb_config *config = core->node->config;
-	uint32_t sessions_max = config->sessions_max != 0 ? config->sessions_max : 1024;
-	uint32_t bindings_max = config->producers_max != 0 ? config->producers_max : 1024;
-	uint32_t subs_max = config->subscriptions_max != 0 ? config->subscriptions_max : 1024;
-	uint32_t session_slots = power_of_two(2 * sessions_max);
-	uint32_t binding_slots = power_of_two(2 * bindings_max);
-	struct hfb_sessions *s;
-	uint64_t at, bytes;
-	uint8_t *block;
-
-	/* head, sessions, bindings, subscriptions, hashes, then page-aligned read buffers */
-	bytes = align_line(sizeof(*s)) +
-		align_line((uint64_t)sessions_max * sizeof(struct hfb_session)) +
-		align_line((uint64_t)bindings_max * sizeof(struct hfb_binding)) +
-		align_line((uint64_t)subs_max * sizeof(struct hfb_subscription)) +
-		align_line((uint64_t)session_slots * sizeof(uint32_t)) +
-		align_line((uint64_t)binding_slots * sizeof(struct hfb_binding *));
-	bytes = (bytes + 4095) & ~4095ull;
-	block = aligned_alloc(4096, bytes + (uint64_t)HFB_READERS * HFB_READER_BYTES);
-	if (block == NULL)
-		return hfb_err_set(err, -ENOMEM,
-				   "no memory for the sessions of core %u, see"
-				   " sessions_max, producers_max and subscriptions_max",
-				   core->id);
-	/* touched now: a page fault on a poll core would be a hidden allocation */
-	memset(block, 0, bytes + (uint64_t)HFB_READERS * HFB_READER_BYTES);
-	s = (struct hfb_sessions *)block;
-	at = align_line(sizeof(*s));
-	s->block = block;
-	s->session = (struct hfb_session *)(block + at);
-	at += align_line((uint64_t)sessions_max * sizeof(struct hfb_session));
-	s->binding = (struct hfb_binding *)(block + at);
-	at += align_line((uint64_t)bindings_max * sizeof(struct hfb_binding));
-	s->subscription = (struct hfb_subscription *)(block + at);
-	at += align_line((uint64_t)subs_max * sizeof(struct hfb_subscription));
-	s->session_hash = (uint32_t *)(block + at);
-	at += align_line((uint64_t)session_slots * sizeof(uint32_t));
-	s->binding_hash = (struct hfb_binding **)(block + at);
-
-	s->sessions_max = sessions_max;
-	s->bindings_max = bindings_max;
-	s->subscriptions_max = subs_max;
-	s->session_mask = session_slots - 1;
-	s->binding_mask = binding_slots - 1;
-	s->bindings_each_max = bindings_max / HFB_BINDINGS_SHARE;
-	if (s->bindings_each_max < 16)
-		s->bindings_each_max = bindings_max < 16 ? bindings_max : 16;
-	for (uint32_t i = 0; i < sessions_max; i++)
-		s->session[i].next_free = i + 1 < sessions_max ? i + 1 : HFB_NONE;
-	for (uint32_t i = 0; i < bindings_max; i++)
-		s->binding[i].next_free = i + 1 < bindings_max ? i + 1 : HFB_NONE;
-	for (uint32_t i = 0; i < subs_max; i++)
-		s->subscription[i].next_free = i + 1 < subs_max ? i + 1 : HFB_NONE;
-	for (uint32_t i = 0; i < HFB_READERS; i++) {
-		s->reader[i].read.buffer = block + bytes + (uint64_t)i * HFB_READER_BYTES;
-		s->reader[i].read.buffer_bytes = HFB_READER_BYTES;
-	}
-	for (uint32_t i = 0; i < 2; i++) {
-		uint64_t word[2] = { 0x7265626d756e0000ull + core->id, i };
-
-		word[0] = keyed_hash(core->node->secret, word, sizeof(word));
-		memcpy(s->number_key + 8 * i, &word[0], 8);
-	}
-	core->sessions = s;
-	return 0;
-}
-
-void
-hfb_sessions_destroy(struct hfb_core *core)
-{
-	if (core == NULL || core->sessions == NULL)
-		return;
-	free(core->sessions->block);
-	core->sessions = NULL;
 }
 
 static struct hfb_session *
