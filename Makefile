@@ -50,7 +50,7 @@ help:
 	@echo 'make            build the programs into $(BUILD)/ (installs missing Debian packages when root)'
 	@echo 'make demo       a feed with losses through the bus and back, checked; see README.md'
 	@echo 'make test       all tests, in four builds; LANES=normal for the quick one'
-	@echo 'make bench      measure every budget beside the raw limit of this machine, 70 minutes; nothing'
+	@echo 'make bench      measure every budget beside the raw limit of this machine, 71 minutes; nothing'
 	@echo '                else should run meanwhile. BENCH="--only 1,4 --quick" for a part, BENCH=--help'
 	@echo 'make lint       clang-tidy and clang-format; fails on findings'
 	@echo 'make format     let clang-format settle the layout of all C files'
