@@ -40,9 +40,8 @@ struct hfb_core;
 #define HFB_IDLE_SLEEP_DOWN_NS 1000000u
 /* A sender of thousands a second is not to pay a system call for each: naps are cheaper then. */
 #define HFB_IDLE_WAKE_NS 1000000u
-#define HFB_IDLE_SLEEP_WAKE_NS                                                                     \
-	1000000u /* with ports that wake it; their link may just have come                         \
-		  */
+/* With ports that wake it: the link of one may just have come. */
+#define HFB_IDLE_SLEEP_WAKE_NS	 1000000u
 #define HFB_IDLE_SLEEP_LOCALS_NS 1000000u
 #define HFB_IDLE_SLEEP_NS	 10000000u /* nothing but commands can come */
 
