@@ -24,6 +24,7 @@
 
 #include "bench.h"
 #include "itch.h"
+#include "units.h"
 
 #define RANGE_BITS 36u /* latencies up to a minute */
 
@@ -256,7 +257,10 @@ feed_check_main(int argc, char **argv)
 			bus_config.data_dir = optarg;
 			break;
 		case 'i':
-			idle_ms = strtoull(optarg, NULL, 10);
+			if (hfb_number_parse(optarg, &idle_ms) < 0) {
+				usage(stderr);
+				return 2;
+			}
 			break;
 		case 'l':
 			c.live = true;

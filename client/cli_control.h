@@ -27,7 +27,7 @@ json_t *hfb_cli_control_all(struct hfb_control_link *link, json_t *request, cons
 /** Print @json without its "ok". An exit code. */
 int hfb_cli_json_print(json_t *json);
 
-/* "?" when it is not there. */
+/* "-" when it is not there, or empty. */
 const char *hfb_cli_json_text(const json_t *json, const char *key);
 /* A number, or "-" for null. Into @to (>= 24 bytes). */
 const char *hfb_cli_json_number(const json_t *json, const char *key, char to[24]);

@@ -10,7 +10,6 @@
  * (address, ports, nonce): not to be guessed, and an OPEN that is repeated because
  * its OPENED was lost finds the session it made.
  */
-
 #include "bug.h"
 #include "session.h"
 #include "siphash.h"

@@ -374,5 +374,10 @@ def test_compare_refuses_bad_files():
             assert bench('compare', *args, check=False).returncode == 2, args
 
 
+def test_feed_check_takes_numbers_only():
+    r = bench('feed-check', 'a', '--truth', '/dev/null', '--idle-ms', 'soon', check=False)
+    assert r.returncode == 2 and 'idle-ms' in r.stderr, r.stderr
+
+
 if __name__ == '__main__':
     main(globals())
