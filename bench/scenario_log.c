@@ -7,6 +7,8 @@
  * them, else when they are due, and the latency is from then until durable.
  */
 #include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -216,11 +218,16 @@ setup(struct bench *b)
 	return r;
 }
 
+static int
+entry_remove(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+	(void)status, (void)type, (void)where;
+	return remove(path);
+}
+
 static void
 teardown(struct bench *b)
 {
-	char command[4200];
-
 	run.latency = NULL;
 	for (uint32_t i = 0; partitions != NULL && i < b->options.partitions; i++) {
 		struct hfb_log *log = partitions[i].log;
@@ -238,8 +245,7 @@ teardown(struct bench *b)
 	free(partitions);
 	free(positions);
 	limit_source_close(&source);
-	snprintf(command, sizeof(command), "rm -rf -- '%s'", folder);
-	if (folder[0] != '\0' && system(command) != 0)
+	if (folder[0] != '\0' && nftw(folder, entry_remove, 16, FTW_DEPTH | FTW_PHYS) != 0)
 		fprintf(stderr, "hfbus-bench log: %s stays\n", folder);
 }
 

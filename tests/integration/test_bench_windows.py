@@ -38,7 +38,7 @@ def quiet_is_what_was_not_hit(result, name):
 
 def folder():
     # O_DIRECT does not work everywhere below /tmp
-    return tempfile.TemporaryDirectory(prefix='bench-', dir=BUILD)
+    return tempfile.TemporaryDirectory(prefix="bench's ", dir=BUILD)
 
 
 PACED = ['--rate', '2000', '--duration', '500ms', '--warmup', '100ms']
