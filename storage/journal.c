@@ -37,15 +37,21 @@
 
 /*
  * From so many logs on with something that is to be durable a group beats a write each: see
- * docs/STORAGE.md. Larger pieces go the direct way, they would only be written twice.
+ * docs/STORAGE.md. Larger pieces go the direct way, they would only be written twice. But when
+ * the disk has stood still a thousand logs have a larger piece each, and a write each costs the
+ * core 40 us: then the journal catches up sooner. So what is large grows with the logs at work.
  */
-#define LOGS_MIN    4u
-#define ENTRY_BYTES (8u * HFB_KIB)
+#define LOGS_MIN	4u
+#define ENTRY_BYTES	(8u * HFB_KIB)
+#define ENTRY_BYTES_MAX (64u * HFB_KIB)
+#define ENTRY_LOGS	128u /* ENTRY_BYTES more for so many */
 /* Once many, taken to be many for so long. */
 #define MANY_NS 20000000u
 /* A log's file gets what the journal has of it after so long; at most so many logs at once. */
 #define HOLD_NS	   1000000000u
-#define FILING_MAX 8u
+#define FILING_MAX 16u
+/* When only one file of the journal is free of them: before all would have to go direct. */
+#define FILING_MAX_HURRIED 64u
 /* A disk that had no room for it is asked again after this. */
 #define RETRY_NS 10000000000ull
 
@@ -355,21 +361,35 @@ wanted(const struct hfb_journal *j, const struct hfb_log *log)
 	       hfb_log_durable_waits(log, j->writer->now_ns);
 }
 
+static uint64_t
+entry_bytes_max(const struct hfb_journal *j)
+{
+	uint64_t most = (uint64_t)ENTRY_BYTES * j->writer->active_count / ENTRY_LOGS;
+
+	if (most < ENTRY_BYTES)
+		return ENTRY_BYTES;
+	if (most > ENTRY_BYTES_MAX)
+		most = ENTRY_BYTES_MAX;
+	/* and a group holds one in any case */
+	return most < j->group_bytes / 2 ? most : j->group_bytes / 2;
+}
+
 /* Can the next group have it? All of it lies in a segment that is there to be replayed into. */
 static bool
-fits(const struct hfb_log *log)
+fits(const struct hfb_journal *j, const struct hfb_log *log)
 {
 	const struct hfb_plan *plan = &log->plans[log->plan_append & (HFB_PLANS - 1)];
 
-	return log->position - log->durable <= ENTRY_BYTES && log->submitted <= log->durable &&
-	       log->plan_append != log->plan_tail && log->durable >= plan->base &&
+	return log->position - log->durable <= entry_bytes_max(j) &&
+	       log->submitted <= log->durable && log->plan_append != log->plan_tail &&
+	       log->durable >= plan->base &&
 	       __atomic_load_n(&plan->segment, __ATOMIC_ACQUIRE) != NULL;
 }
 
 static bool
 eligible(const struct hfb_journal *j, const struct hfb_log *log)
 {
-	return j->on && wanted(j, log) && fits(log);
+	return j->on && wanted(j, log) && fits(j, log);
 }
 
 bool
@@ -440,7 +460,13 @@ hfb_journal_forget(struct hfb_journal *j, struct hfb_log *log)
 static void
 file_some(struct hfb_journal *j)
 {
-	while (j->head != NULL && j->filing_count < FILING_MAX) {
+	const bool hurried = j->held[(j->file + 1) % FILES] > 0;
+	const uint32_t most = hurried ? FILING_MAX_HURRIED : FILING_MAX;
+
+	/* some together, so that one flush is behind them; but nobody waits for a busy one */
+	if (j->filing_count > most / 2)
+		return;
+	while (j->head != NULL && j->filing_count < most) {
 		struct hfb_log *log = j->head;
 		uint32_t behind = (j->file - log->journal.file + FILES) % FILES;
 
@@ -604,7 +630,8 @@ hfb_journal_form(struct hfb_journal *j)
 		struct hfb_log *log = w->active[at];
 
 		if (eligible(j, log)) {
-			if (used + sizeof(struct hfb_journal_entry) + ENTRY_BYTES > j->group_bytes)
+			if (used + sizeof(struct hfb_journal_entry) + log->position - log->durable >
+			    j->group_bytes)
 				break; /* the next one begins here */
 			plan_bind(log);
 			used = entry_put(j, log, used);

@@ -12,6 +12,8 @@
  * more than so many. */
 #define SEGMENT_LASTS_NS 10000000000ull
 #define SEGMENTS_MANY	 64u
+/* As many partitions as there may be differ. */
+#define SPREAD_BITS 16u
 
 _Static_assert((HFB_PLANS & (HFB_PLANS - 1)) == 0, "plans are numbered modulo their count");
 
@@ -31,6 +33,34 @@ hfb_log_ready_end(struct hfb_log *log)
 }
 
 /*
+ * Partitions of a topic are often written alike: equally large segments would all be full at the
+ * same moment, and a thousand logs would wait for the one helper. So the same step of the growth
+ * takes each a different way from its class to the next one: the n-th of them as far as its
+ * number's bits in reverse say, which spreads any count of partitions evenly.
+ */
+static uint64_t
+capacity_spread(const struct hfb_log *log, uint64_t class_bytes)
+{
+	uint64_t share = 0;
+
+	for (uint32_t bit = 0; bit < SPREAD_BITS; bit++)
+		share |= (uint64_t)(log->partition >> bit & 1) << (SPREAD_BITS - 1 - bit);
+	return class_bytes +
+	       (3 * class_bytes * share >> SPREAD_BITS & ~(uint64_t)(HFB_BLOCK_BYTES - 1));
+}
+
+/* The largest class that is not above @bytes, or the first. */
+static uint64_t
+capacity_class(const struct hfb_log *log, uint64_t bytes)
+{
+	uint64_t class_bytes = log->store->config.segment_bytes_first;
+
+	while (class_bytes * 4 <= bytes)
+		class_bytes *= 4;
+	return class_bytes;
+}
+
+/*
  * Classes grow with use: by four when segments do not last long, or when there are many of
  * them. What is little used stays small, since a new segment costs its size in zeros.
  */
@@ -40,10 +70,11 @@ capacity_next(const struct hfb_log *log, const struct hfb_plan *last)
 	const struct hfb_plan *plan = &log->plans[log->plan_append & (HFB_PLANS - 1)];
 	const struct hfb_plan *before = &log->plans[(log->plan_append - 1) & (HFB_PLANS - 1)];
 	uint64_t capacity = last->end - last->base, bytes, age_ns;
+	uint64_t larger = capacity_spread(log, capacity_class(log, capacity) * 4);
 
 	/* more than one ahead: it does not last; and each but the first holds any batch */
 	if (!plan->begun || plan != last || capacity < 2ull * log->batch_bytes_max)
-		return capacity * 4;
+		return larger;
 	/* of the segment before, whole, when its plan is still there */
 	if (before->begun && before->end == plan->base) {
 		bytes = before->end - before->base;
@@ -53,8 +84,8 @@ capacity_next(const struct hfb_log *log, const struct hfb_plan *last)
 		age_ns = log->last_timestamp_ns - plan->first_ns;
 	}
 	if (age_ns < SEGMENT_LASTS_NS && bytes > capacity * age_ns / SEGMENT_LASTS_NS)
-		return capacity * 4;
-	return (log->position - log->start) / SEGMENTS_MANY > capacity ? capacity * 4 : capacity;
+		return larger;
+	return (log->position - log->start) / SEGMENTS_MANY > capacity ? larger : capacity;
 }
 
 bool
@@ -67,7 +98,7 @@ hfb_log_plan_next(struct hfb_log *log, uint64_t batch_bytes)
 
 	if (log->plan_tail - log->plan_head == HFB_PLANS)
 		return false;
-	capacity = first;
+	capacity = capacity_spread(log, first);
 	if (log->plan_tail != log->plan_head) {
 		const struct hfb_plan *last = hfb_log_plan(log, log->plan_tail - 1);
 
@@ -78,15 +109,14 @@ hfb_log_plan_next(struct hfb_log *log, uint64_t batch_bytes)
 	}
 	if (capacity < first)
 		capacity = first;
+	/* Retention takes whole segments: of a few it can keep about what it is to keep. */
+	if (kept != 0 && capacity > kept / 2)
+		capacity = capacity_class(log, kept / 2);
 	/* A batch and the padding behind it, with room for more: never above half a segment. */
 	while (capacity < 2 * batch_bytes)
 		capacity *= 4;
 	if (capacity > log->segment_bytes_max)
 		capacity = log->segment_bytes_max;
-	/* Retention takes whole segments: of a few it can keep about what it is to keep. */
-	while (kept != 0 && capacity > kept / 2 && capacity / 4 >= first &&
-	       capacity / 4 >= 2 * batch_bytes)
-		capacity /= 4;
 	plan = hfb_log_plan(log, log->plan_tail);
 	memset(plan, 0, sizeof(*plan));
 	plan->base = base;

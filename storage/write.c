@@ -253,6 +253,13 @@ write_waits(struct hfb_writer *writer, struct hfb_log *log, bool group)
 		return true;
 	if (bytes == 0)
 		return false;
+	/* Of many logs each waits for the flush behind its last write, and that for the writes of
+	 * half of them: with a block of each written again and again meanwhile it would not come.
+	 */
+	if (group && !log->leisurely && writer->active_count >= HFB_MANY_LOGS &&
+	    log->writes_count == 0 && log->written != log->synced && bytes < PIPELINE_BYTES &&
+	    log->position - log->filed < (log->ring_mask + 1) / 2)
+		return true;
 	/* Once what was written at leisure is synced each write is again synced by itself. */
 	if (write_hurries(writer, log))
 		return log->leisurely && !group &&

@@ -20,9 +20,7 @@
  * threshold 12 206 us, 6 160 us, 2 138 us; one log has 139 us (2026-11).
  */
 #define GROUP_LOGS 2u
-/* So many with something to do are many for the one helper. */
-#define MANY_LOGS 64u
-#define REAP	  64u
+#define REAP	   64u
 /* Refused for memory it may be for a moment; for so long it is for good. */
 #define SUBMIT_PATIENCE_NS 1000000000u
 #define BLOCK_DOWN(x)	   ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
@@ -417,7 +415,7 @@ ring_consider(struct hfb_writer *writer, struct hfb_log *log)
 	/* Not earlier: when the disk stalls, all logs wait, and larger rings help none of them; nor
 	 * do they help many at once, which are fast with little each: a ring costs the helper 6 us
 	 * a page, and all wait for the helper. */
-	if (log->position - log->filed > size / 2 && writer->active_count < MANY_LOGS) {
+	if (log->position - log->filed > size / 2 && writer->active_count < HFB_MANY_LOGS) {
 		hfb_log_ring_ask(log, size * 4);
 		return;
 	}

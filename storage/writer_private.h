@@ -19,6 +19,8 @@
 #define HFB_FILE_SLOTS	 256u /* registered files */
 #define HFB_BUFFER_SLOTS 64u  /* registered rings */
 #define HFB_QUEUE_DEPTH	 128u
+/* So many logs with something to do are many: for the one helper, and for a write each. */
+#define HFB_MANY_LOGS 64u
 
 /* The low bits of an operation's user data. */
 #define HFB_OP_WRITE   0u

@@ -43,7 +43,7 @@ log_open(struct rig *rig)
 		.helper_manual = !c->helper_thread,
 	};
 	struct hfb_writer_config writer = {
-		.logs_max = 16, .producers_max = 1024, .advanced = advanced, .arg = rig
+		.logs_max = 32, .producers_max = 1024, .advanced = advanced, .arg = rig
 	};
 	struct hfb_log_config log = {
 		.topic = "rig",

@@ -238,7 +238,7 @@ in_20_s(void)
 }
 
 /* Logs beside the rig's own, of the same writer. */
-#define OTHERS 9u
+#define OTHERS 17u
 
 struct others {
 	struct hfb_positions *positions;
@@ -321,12 +321,12 @@ test_logs_that_cannot_be_filed_are_in_nobodys_way(void)
 	others_journaled(&others, &rig);
 	journal_rig_write(&rig, 1);
 	fault_env.write_error = -EIO;
-	for (uint64_t until = in_20_s(); failed < 8 && hfb_clock_now_ns() < until;) {
+	for (uint64_t until = in_20_s(); failed < 16 && hfb_clock_now_ns() < until;) {
 		rig_poll(&rig);
 		failed = others_in(&others, HFB_PARTITION_FAILED);
 	}
 	fault_env.write_error = 0;
-	CU_ASSERT_TRUE_FATAL(failed >= 8);
+	CU_ASSERT_TRUE_FATAL(failed >= 16);
 	for (uint64_t until = in_20_s(); hfb_writer_busy(rig.writer) && hfb_clock_now_ns() < until;)
 		rig_poll(&rig);
 	CU_ASSERT_FALSE(hfb_writer_busy(rig.writer));

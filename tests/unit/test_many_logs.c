@@ -3,7 +3,8 @@
  * Many logs that fill alike, and the one helper.
  *
  * Goal:   what many want at the same time costs a few syncs, not some for each; a log's
- *	   segments stay small beside what its retention keeps; what is not made yet
+ *	   segments stay small beside what its retention keeps, and partitions of a
+ *	   topic are not full together; what is not made yet
  *	   goes by need, and never keeps the helper from all else.
  * Method: the same batches to some logs on a disk in memory that counts, with file work in
  *	   groups and without; the test is core and helper.
@@ -35,7 +36,7 @@ struct many {
 };
 
 static void
-many_open(struct many *m, uint32_t group_min)
+partitions_open(struct many *m, uint32_t group_min, bool one_topic)
 {
 	struct hfb_store_config config = {
 		.data_dir = "/data", .helper_cpu = -1, .helper_manual = true, .group_min = group_min
@@ -55,8 +56,9 @@ many_open(struct many *m, uint32_t group_min)
 	CU_ASSERT_EQUAL_FATAL(hfb_writer_create(m->store, &writer_config, &m->writer, &err), 0);
 	for (uint32_t i = 0; i < LOGS; i++) {
 		struct hfb_log_config log = { .topic = "alike",
-					      .topic_uuid.bytes[0] = 9,
-					      .partition = i,
+					      .topic_uuid.bytes[0] =
+						      (uint8_t)(one_topic ? 9 : 9 + i),
+					      .partition = one_topic ? i : 0,
 					      .leader_epoch = epoch,
 					      .retention_bytes = RETENTION,
 					      .positions = &m->positions[i] };
@@ -64,6 +66,13 @@ many_open(struct many *m, uint32_t group_min)
 		CU_ASSERT_EQUAL_FATAL(hfb_log_open(m->store, &log, &m->logs[i], &report, &err), 0);
 		hfb_writer_attach(m->writer, m->logs[i]);
 	}
+}
+
+/* First partitions of topics: partitions of one differ in their segments. */
+static void
+many_open(struct many *m, uint32_t group_min)
+{
+	partitions_open(m, group_min, false);
 }
 
 static void
@@ -339,6 +348,41 @@ test_who_needs_a_segment_soonest_gets_it_first(void)
 	segments_are_made_by_need(LOGS / 2);
 }
 
+static void
+test_partitions_of_a_topic_do_not_roll_together(void)
+{
+	struct many m;
+	uint64_t ends[3][LOGS];
+
+	partitions_open(&m, LOGS / 2, true);
+	for (uint32_t i = 0; i < LOGS; i++)
+		while (!rig_append_to(m.logs[i], 0, PAYLOAD_BYTES))
+			turn(&m);
+	for (uint32_t i = 0; i < LOGS; i++) {
+		uint64_t class_bytes = 64 * KIB;
+
+		while (m.logs[i]->plan_tail - m.logs[i]->plan_head < 3)
+			CU_ASSERT_TRUE_FATAL(hfb_log_plan_next(m.logs[i], 0));
+		for (uint32_t n = 0; n < 3; n++, class_bytes *= 4) {
+			const struct hfb_plan *plan =
+				hfb_log_plan(m.logs[i], m.logs[i]->plan_head + n);
+			uint64_t bytes = plan->end - plan->base;
+
+			ends[n][i] = plan->end;
+			/* from one class to below the next, but for what retention allows */
+			CU_ASSERT_EQUAL(bytes % HFB_BLOCK_BYTES, 0);
+			CU_ASSERT_TRUE(bytes <= RETENTION / 2);
+			CU_ASSERT_TRUE(bytes >= class_bytes || bytes == RETENTION / 2);
+			CU_ASSERT_TRUE(bytes < 4 * class_bytes);
+		}
+	}
+	for (uint32_t n = 0; n < 3; n++)
+		for (uint32_t i = 0; i < LOGS; i++)
+			for (uint32_t k = 0; k < i; k++)
+				CU_ASSERT_NOT_EQUAL(ends[n][i], ends[n][k]);
+	many_close(&m);
+}
+
 int
 main(void)
 {
@@ -349,6 +393,8 @@ main(void)
 		{ "who needs a segment soonest gets it first",
 		  test_who_needs_a_segment_soonest_gets_it_first },
 		{ "seals do not wait for all segments", test_seals_do_not_wait_for_all_segments },
+		{ "partitions of a topic do not roll together",
+		  test_partitions_of_a_topic_do_not_roll_together },
 		{ "segments are small beside what is kept",
 		  test_segments_are_small_beside_what_is_kept },
 		CU_TEST_INFO_NULL,
