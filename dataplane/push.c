@@ -503,14 +503,18 @@ file_bytes(struct hfb_core *core, struct hfb_subscription *sub, const uint8_t **
 void
 hfb_push_committed(struct hfb_core *core, struct hfb_partition *partition)
 {
+	const struct hfb_stage_times *times = &core->times;
 	uint32_t last = (partition->commits_at - 1) & (HFB_COMMIT_MARKS - 1);
 	uint32_t words = (uint32_t)(hfb_log_committed(partition->log) / 8);
+	uint64_t tsc = times->reaped_tsc;
 
-	if (partition->commits[last].words != words)
-		commit_mark(partition, words,
-			    partition->commit_stage == HFB_STAGE_RECEIVED
-				    ? core->times.published_tsc
-				    : core->times.reaped_tsc);
+	if (partition->commits[last].words == words)
+		return;
+	/* Not published in this turn: the last one's second look at local clients did, just now,
+	 * or the commit stage has changed. */
+	if (partition->commit_stage == HFB_STAGE_RECEIVED)
+		tsc = times->published_tsc != 0 ? times->published_tsc : times->turn_tsc;
+	commit_mark(partition, words, tsc);
 }
 
 /* A reader was sent what is between @from and @to: how long after it was committed? */

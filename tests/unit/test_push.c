@@ -131,6 +131,35 @@ test_the_time_from_commit_to_push_is_counted(void)
 	CU_ASSERT_EQUAL(hfb_histogram_count(pushed), 48 + 2 * 40 * 16);
 }
 
+/*
+ * What is committed when received: when it was published, or, where that was at the end of the
+ * turn before (an idle turn's second look at local clients), when this one began.
+ */
+static void
+test_the_time_of_a_commit_is_known_a_turn_later(void)
+{
+	struct hfb_partition *partition = &rig.partition[0];
+	const uint64_t turn_tsc = 5000ull << HFB_STAGE_TICKS_SHIFT;
+
+	partition->commit_stage = HFB_STAGE_RECEIVED;
+	fill(1);
+	rig_subscribe(&rig, rig_local(&rig), HFB_FROM_LATEST, 0, 1 << 20, HFB_SUBSCRIBE_SEEK);
+	for (uint32_t i = 0; i < 2; i++) {
+		uint32_t at = partition->commits_at & (HFB_COMMIT_MARKS - 1);
+
+		rig_produce(&rig, session,
+			    &(struct rig_batch){
+				    .producer_id = 7, .count = 16, .base_sequence = produced });
+		produced += 16;
+		rig.core.times.turn_tsc = turn_tsc;
+		rig.core.times.published_tsc = i == 0 ? 2 * turn_tsc : 0;
+		rig_durable(&rig, 0);
+		CU_ASSERT_EQUAL(partition->commits[at].words, rig.log[0].committed / 8);
+		CU_ASSERT_EQUAL(partition->commits[at].ticks, i == 0 ? 10000 : 5000);
+		rig_turn(&rig);
+	}
+}
+
 static void
 test_new_bytes_follow_and_uncommitted_ones_do_not(void)
 {
@@ -440,6 +469,8 @@ main(void)
 		{ "bytes come once, within the window", test_bytes_come_once_within_the_window },
 		{ "the time from commit to push is counted for each event",
 		  test_the_time_from_commit_to_push_is_counted },
+		{ "the time of a commit is known a turn later",
+		  test_the_time_of_a_commit_is_known_a_turn_later },
 		{ "new bytes follow, uncommitted ones do not",
 		  test_new_bytes_follow_and_uncommitted_ones_do_not },
 		{ "lost bytes are sent again", test_lost_bytes_are_sent_again },
