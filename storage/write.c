@@ -243,6 +243,26 @@ write_bytes_max(const struct hfb_writer *writer, const struct hfb_log *log)
 		       : HFB_WRITE_BYTES_MAX;
 }
 
+/*
+ * Of many logs each waits for the flush behind its last write, and that for the writes of half of
+ * them: with a block of each written again and again meanwhile it would not come.
+ */
+static bool
+awaits_flush(const struct hfb_writer *writer, const struct hfb_log *log, bool group)
+{
+	return group && !log->leisurely && writer->active_count >= HFB_MANY_LOGS &&
+	       log->writes_count == 0 && log->written != log->synced &&
+	       log->position - log->submitted < PIPELINE_BYTES &&
+	       log->position - log->filed < (log->ring_mask + 1) / 2;
+}
+
+bool
+hfb_write_begins(const struct hfb_writer *writer, const struct hfb_log *log, bool group)
+{
+	return log->writes_count == 0 && log->submitted != log->position && !log->failed &&
+	       !awaits_flush(writer, log, group);
+}
+
 /* May what was appended wait for more? */
 static bool
 write_waits(struct hfb_writer *writer, struct hfb_log *log, bool group)
@@ -253,12 +273,7 @@ write_waits(struct hfb_writer *writer, struct hfb_log *log, bool group)
 		return true;
 	if (bytes == 0)
 		return false;
-	/* Of many logs each waits for the flush behind its last write, and that for the writes of
-	 * half of them: with a block of each written again and again meanwhile it would not come.
-	 */
-	if (group && !log->leisurely && writer->active_count >= HFB_MANY_LOGS &&
-	    log->writes_count == 0 && log->written != log->synced && bytes < PIPELINE_BYTES &&
-	    log->position - log->filed < (log->ring_mask + 1) / 2)
+	if (awaits_flush(writer, log, group))
 		return true;
 	/* Once what was written at leisure is synced each write is again synced by itself. */
 	if (write_hurries(writer, log))

@@ -645,6 +645,8 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 		writer->unpark_again = false;
 		hfb_read_unpark(writer, NULL);
 	}
+	group = writer->store->flush_covers &&
+		(writer->active_count >= GROUP_LOGS || writer->store->group_always);
 	for (uint32_t i = 0; i < writer->active_count; i++) {
 		struct hfb_log *log = writer->active[i];
 
@@ -655,15 +657,13 @@ hfb_writer_poll(struct hfb_writer *writer, uint64_t now_ns)
 		/* from there on nothing may be asked of the helper */
 		if (log->detach >= HFB_DETACH_LET_GO)
 			continue;
-		if (writer->store->config.tail == HFB_TAIL_PAD && log->writes_count == 0 &&
-		    log->submitted != log->position && !log->failed)
+		if (writer->store->config.tail == HFB_TAIL_PAD &&
+		    hfb_write_begins(writer, log, group))
 			hfb_log_block_fill(log);
 		work += log_publish(log);
 		ring_consider(writer, log);
 	}
 	writer->delayed = false;
-	group = writer->store->flush_covers &&
-		(writer->active_count >= GROUP_LOGS || writer->store->group_always);
 	work += hfb_journal_form(writer->journal);
 	work += forms(writer, group);
 	if (writer->store->flush_covers)

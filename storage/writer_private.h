@@ -106,6 +106,8 @@ void hfb_read_unpark(struct hfb_writer *writer, struct hfb_log *log);
 
 /* write.c, owner core: form and complete the writes of one log. */
 uint32_t hfb_write_form(struct hfb_writer *writer, struct hfb_log *log, bool group);
+/* What was appended goes with a write that follows nothing in flight nor waits for a flush. */
+bool hfb_write_begins(const struct hfb_writer *writer, const struct hfb_log *log, bool group);
 void hfb_write_done(struct hfb_writer *writer, struct hfb_write *write, int32_t result);
 void hfb_write_flush_start(struct hfb_writer *writer);
 void hfb_write_flush_done(struct hfb_writer *writer, int32_t result);

@@ -33,7 +33,8 @@ struct crowd {
 	struct hfb_positions *positions;
 	struct hfb_log *logs[LOGS_MAX];
 	uint32_t count;
-	uint64_t now; /* stands still: nothing is done because time has passed */
+	enum hfb_tail_mode tail; /* of those opened from now on */
+	uint64_t now;		 /* stands still: nothing is done because time has passed */
 };
 
 static void
@@ -41,6 +42,7 @@ crowd_open(struct crowd *c, struct hfb_env *env, const char *data_dir, uint32_t 
 	   uint32_t journal_logs_min, uint64_t journal_file_bytes)
 {
 	struct hfb_store_config config = { .data_dir = data_dir,
+					   .tail = c->tail,
 					   .helper_cpu = -1,
 					   .helper_manual = true,
 					   .journal_logs_min = journal_logs_min,
@@ -50,7 +52,6 @@ crowd_open(struct crowd *c, struct hfb_env *env, const char *data_dir, uint32_t 
 	struct hfb_err err;
 	uint32_t epoch;
 
-	memset(c, 0, sizeof(*c));
 	c->count = count;
 	c->now = hfb_clock_now_ns();
 	c->positions = aligned_alloc(64, count * sizeof(*c->positions));
@@ -150,7 +151,7 @@ test_the_journal_takes_more_of_many(void)
 {
 	struct sim_disk *disk = sim_disk_create(11), *left;
 	uint64_t writes, bytes, ends[LOGS_MAX];
-	struct crowd c;
+	struct crowd c = { 0 };
 
 	CU_ASSERT_EQUAL_FATAL(hfb_env_mkdir(sim_disk_env(disk), "/data", 0755), 0);
 	crowd_open(&c, sim_disk_env(disk), "/data", LOGS_MAX, 1, 4u << 20);
@@ -202,7 +203,7 @@ test_more_are_filed_together_once_the_next_file_is_needed(void)
 	struct sim_disk *disk = sim_disk_create(12);
 	const char *what = NULL;
 	uint32_t most = 0;
-	struct crowd c;
+	struct crowd c = { 0 };
 
 	CU_ASSERT_EQUAL_FATAL(hfb_env_mkdir(sim_disk_env(disk), "/data", 0755), 0);
 	crowd_open(&c, sim_disk_env(disk), "/data", LOGS_MAX, 1, 128u << 10);
@@ -260,7 +261,7 @@ static void
 test_many_wait_for_their_flush(void)
 {
 	uint64_t writes;
-	struct crowd c;
+	struct crowd c = { 0 };
 
 	if (!flush_waited_for(&c, "many", HFB_MANY_LOGS, &writes))
 		return;
@@ -279,11 +280,34 @@ test_many_wait_for_their_flush(void)
 	crowd_close(&c);
 }
 
+/* With blocks of their own for each write: not for each turn that waits for a write. */
+static void
+test_who_waits_fills_no_blocks(void)
+{
+	struct crowd c = { .tail = HFB_TAIL_PAD };
+	uint64_t writes, before;
+
+	if (!flush_waited_for(&c, "pad", HFB_MANY_LOGS, &writes))
+		return;
+	before = c.logs[5]->position;
+	for (uint64_t n = 0; n < 8; n++) {
+		CU_ASSERT_TRUE(rig_append_to(c.logs[5], 3 + n, 64));
+		turn(&c);
+	}
+	CU_ASSERT_EQUAL(hfb_writer_stats(c.writer)->writes, writes);
+	CU_ASSERT_EQUAL(c.logs[5]->position - before, 8 * (HFB_BATCH_HEADER_BYTES + 64));
+	fault_env.hold_flushes = false;
+	TURN_UNTIL(&c, all_durable(&c));
+	for (uint32_t i = 0; i < c.count; i++)
+		CU_ASSERT_EQUAL(c.logs[i]->position % HFB_BLOCK_BYTES, 0);
+	crowd_close(&c);
+}
+
 static void
 test_fewer_do_not(void)
 {
 	uint64_t writes;
-	struct crowd c;
+	struct crowd c = { 0 };
 
 	if (!flush_waited_for(&c, "fewer", HFB_MANY_LOGS - 1, &writes))
 		return;
@@ -297,7 +321,7 @@ static void
 test_a_flush_that_fails_is_final_for_all_that_wait(void)
 {
 	uint64_t writes, durable[HFB_MANY_LOGS];
-	struct crowd c;
+	struct crowd c = { 0 };
 
 	if (!flush_waited_for(&c, "failed", HFB_MANY_LOGS, &writes))
 		return;
@@ -322,6 +346,7 @@ main(void)
 		{ "more are filed together once the next file is needed",
 		  test_more_are_filed_together_once_the_next_file_is_needed },
 		{ "many wait for their flush", test_many_wait_for_their_flush },
+		{ "who waits fills no blocks", test_who_waits_fills_no_blocks },
 		{ "fewer do not", test_fewer_do_not },
 		{ "a flush that fails is final for all that wait",
 		  test_a_flush_that_fails_is_final_for_all_that_wait },
