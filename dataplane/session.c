@@ -412,7 +412,7 @@ session_frame(struct hfb_core *core, struct hfb_session *session, uint8_t type,
 		break;
 	case HFB_FRAME_CLOSE:
 		/* a channel's session ends with its channel */
-		if (session->kind == HFB_SESSION_LOCAL) {
+		if (packet == NULL) {
 			session_let_go(core, session);
 			break;
 		}
