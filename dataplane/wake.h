@@ -21,8 +21,7 @@
  *	    end the connection at any time; as when receiving, its memory is looked for anew
  *	    with each call and left alone without a link.
  * Memory:  none.
- * Cost:    arm and disarm a store into the peer's cache; it pays a system call for a burst while
- *armed.
+ * Cost:    arm and disarm a store into the peer's cache; while armed it pays a system call a burst.
  */
 #ifndef HFB_WAKE_H
 #define HFB_WAKE_H

@@ -11,40 +11,24 @@
  * before it. A file of the journal is written again only when `held` says that no log
  * has bytes there that its segment does not have, synced.
  */
-#include "journal.h"
-
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-#include <hfbus/journal.h>
 
 #include "bug.h"
 #include "clock.h"
 #include "crc32c.h"
-#include "log_private.h"
+#include "journal_private.h"
 #include "store_private.h"
 #include "writer_private.h"
 
-#define FILES	    HFB_JOURNAL_FILES
-#define FILE_BYTES  (HFB_JOURNAL_BYTES / FILES)
-#define GROUP_BYTES HFB_JOURNAL_GROUP_BYTES
-#define MEMBERS_MAX 1024u
-#define BLOCK_UP(x) (((x) + HFB_BLOCK_BYTES - 1) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
-
 /*
- * From so many logs on with something that is to be durable a group beats a write each: see
- * docs/STORAGE.md. Larger pieces go the direct way, they would only be written twice. But when
- * the disk has stood still a thousand logs have a larger piece each, and a write each costs the
- * core 40 us: then the journal catches up sooner. So what is large grows with the logs at work.
+ * Larger pieces than HFB_JOURNAL_ENTRY_BYTES go the direct way, they would only be written twice.
+ * But when the disk has stood still a thousand logs have a larger piece each, and a write each
+ * costs the core 40 us: then the journal catches up sooner. So what is large grows with the logs at
+ * work.
  */
-#define LOGS_MIN	4u
-#define ENTRY_BYTES	(8u * HFB_KIB)
 #define ENTRY_BYTES_MAX (64u * HFB_KIB)
-#define ENTRY_LOGS	128u /* ENTRY_BYTES more for so many */
+#define ENTRY_LOGS	128u /* HFB_JOURNAL_ENTRY_BYTES more for so many */
 /* Once many, taken to be many for so long. */
 #define MANY_NS 20000000u
 /* A log's file gets what the journal has of it after so long; at most so many logs at once. */
@@ -54,249 +38,6 @@
 #define FILING_MAX_HURRIED 64u
 /* A disk that had no room for it is asked again after this. */
 #define RETRY_NS 10000000000ull
-
-enum { NOT_MADE, ASKED, MADE, REFUSED };
-
-struct member {
-	struct hfb_log *log;
-	struct hfb_boundary end;
-};
-
-struct hfb_journal {
-	struct hfb_store *store;
-	struct hfb_writer *writer;
-	uint32_t number, files_count, logs_min;
-	uint64_t file_bytes, group_bytes;
-	uint64_t nonce;
-
-	/* core and helper */
-	uint32_t state; /* of the files; core: NOT_MADE -> ASKED, helper: -> MADE or REFUSED */
-	bool making;	/* under the store's lock: the helper is at it */
-	int fds[FILES];
-
-	/* core */
-	bool dead;	  /* a group failed: final */
-	bool on;	  /* many logs of late, and there is room */
-	bool full;	  /* the next file still holds what no segment has */
-	bool flies;	  /* a group is in flight */
-	bool again;	  /* it was written short, and is formed anew in its place */
-	uint64_t many_ns; /* until then logs are many */
-	uint64_t retry_ns;
-	uint32_t file; /* groups go there, at `at` */
-	uint64_t at, lap, sequence;
-	uint32_t held[FILES]; /* logs whose oldest bytes that no segment has are there */
-	uint32_t held_count, filing_count;
-	uint32_t form_at; /* in the writer's list: where the last group began */
-	struct hfb_log *head, *tail;
-	uint8_t *staging;
-	uint64_t flight_bytes, flight_tsc;
-	uint32_t members_count;
-	struct member members[MEMBERS_MAX];
-};
-
-/* Main thread. --------------------------------------------------------------------- */
-
-struct hfb_journal *
-hfb_journal_create(struct hfb_writer *writer)
-{
-	struct hfb_store *store = writer->store;
-	const struct hfb_store_config *config = &store->config;
-	struct hfb_journal *j;
-
-	/* A tail that is not written twice is padded with each write instead. */
-	if (config->journal_logs_min == UINT32_MAX || config->tail == HFB_TAIL_PAD)
-		return NULL;
-	j = calloc(1, sizeof(*j));
-	if (j == NULL)
-		return NULL;
-	j->store = store;
-	j->writer = writer;
-	j->logs_min = config->journal_logs_min > 0 ? config->journal_logs_min : LOGS_MIN;
-	j->file_bytes = config->journal_file_bytes > 0 ? config->journal_file_bytes : FILE_BYTES;
-	j->group_bytes = (j->file_bytes - HFB_JOURNAL_HEADER_BYTES) / 2 & ~(uint64_t)4095;
-	if (j->group_bytes > GROUP_BYTES)
-		j->group_bytes = GROUP_BYTES;
-	hfb_assert(j->group_bytes >= 2 * ENTRY_BYTES);
-	j->staging = aligned_alloc(HFB_BLOCK_BYTES, j->group_bytes);
-	if (j->staging == NULL) {
-		free(j);
-		return NULL;
-	}
-	memset(j->staging, 0, j->group_bytes);
-	for (uint32_t i = 0; i < FILES; i++)
-		j->fds[i] = -1;
-	j->at = HFB_JOURNAL_HEADER_BYTES;
-	j->lap = 1;
-	hfb_env_random(store->env, &j->nonce, sizeof(j->nonce));
-	pthread_mutex_lock(&store->lock);
-	j->number = store->journals++;
-	pthread_mutex_unlock(&store->lock);
-	return j;
-}
-
-static int
-file_path(const struct hfb_journal *j, uint32_t file, const char *more, char *to, size_t size)
-{
-	int n = snprintf(to, size, "%s/" HFB_JOURNAL_FOLDER "/%u-%u" HFB_JOURNAL_SUFFIX "%s",
-			 j->store->data_dir, j->number, file, more);
-
-	return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
-}
-
-/* The oldest first, each durably: those that a crash leaves follow each other. */
-static void
-files_remove(struct hfb_journal *j)
-{
-	char path[HFB_PATH_MAX], folder[HFB_PATH_MAX];
-	uint32_t first;
-
-	if ((size_t)snprintf(folder, sizeof(folder), "%s/" HFB_JOURNAL_FOLDER,
-			     j->store->data_dir) >= sizeof(folder))
-		return;
-	/* nothing of this lap there yet: then it is the oldest */
-	first = j->at == HFB_JOURNAL_HEADER_BYTES ? j->file : j->file + 1;
-	for (uint32_t n = 0; n < FILES; n++) {
-		uint32_t i = (first + n) % FILES;
-
-		hfb_env_close(j->store->env, j->fds[i]);
-		j->fds[i] = -1;
-		if (file_path(j, i, "", path, sizeof(path)) == 0)
-			hfb_env_unlink(j->store->env, path);
-		if (file_path(j, i, ".tmp", path, sizeof(path)) == 0)
-			hfb_env_unlink(j->store->env, path);
-		/* Failed: replayed once more, which changes nothing. */
-		hfb_env_sync_dir(j->store->env, folder);
-	}
-}
-
-void
-hfb_journal_destroy(struct hfb_journal *j)
-{
-	bool making, needed = false;
-
-	if (j == NULL)
-		return;
-	/* The helper finds it by its writer, which is in no list any more. */
-	do {
-		pthread_mutex_lock(&j->store->lock);
-		making = j->making;
-		pthread_mutex_unlock(&j->store->lock);
-		if (making)
-			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-	} while (making);
-	for (uint32_t i = 0; i < FILES; i++)
-		needed |= j->held[i] > 0;
-	if (!needed && j->fds[0] >= 0)
-		files_remove(j);
-	for (uint32_t i = 0; i < FILES; i++)
-		hfb_env_close(j->store->env, j->fds[i]);
-	free(j->staging);
-	free(j);
-}
-
-/* Helper. --------------------------------------------------------------------------- */
-
-static int
-file_make(struct hfb_journal *j, uint32_t file, int *ret_fd)
-{
-	struct hfb_env *env = j->store->env;
-	struct hfb_journal_header header = {
-		.magic = HFB_JOURNAL_MAGIC,
-		.version = HFB_JOURNAL_VERSION,
-		.bytes = j->file_bytes,
-		.nonce = j->nonce,
-	};
-	char path[HFB_PATH_MAX], temporary[HFB_PATH_MAX];
-	int fd, r;
-
-	r = file_path(j, file, "", path, sizeof(path));
-	if (r == 0)
-		r = file_path(j, file, ".tmp", temporary, sizeof(temporary));
-	if (r < 0)
-		return r;
-	fd = hfb_env_open(env, temporary, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0644);
-	if (fd == -EINVAL)
-		fd = hfb_env_open(env, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return fd;
-	r = hfb_env_allocate(env, fd, 0, j->file_bytes);
-	if (r == -EOPNOTSUPP)
-		r = 0;
-	for (uint64_t at = 0, n; r == 0 && at < j->file_bytes; at += n) {
-		n = j->file_bytes - at < HFB_ZEROS_BYTES ? j->file_bytes - at : HFB_ZEROS_BYTES;
-		r = hfb_env_pwrite(env, fd, j->store->zeros, n, at);
-	}
-	header.header_crc = hfb_crc32c(0, &header, offsetof(struct hfb_journal_header, header_crc));
-	memset(j->store->block, 0, HFB_BLOCK_BYTES);
-	memcpy(j->store->block, &header, sizeof(header));
-	if (r == 0)
-		r = hfb_env_pwrite(env, fd, j->store->block, HFB_BLOCK_BYTES, 0);
-	if (r == 0)
-		r = hfb_env_fdatasync(env, fd);
-	if (r == 0)
-		r = hfb_env_rename(env, temporary, path);
-	if (r < 0) {
-		hfb_env_close(env, fd);
-		return r;
-	}
-	*ret_fd = fd;
-	return 0;
-}
-
-static int
-files_make(struct hfb_journal *j)
-{
-	struct hfb_env *env = j->store->env;
-	char path[HFB_PATH_MAX];
-	int r;
-
-	if ((size_t)snprintf(path, sizeof(path), "%s/" HFB_JOURNAL_FOLDER, j->store->data_dir) >=
-	    sizeof(path))
-		return -ENAMETOOLONG;
-	r = hfb_env_mkdir(env, path, 0755);
-	if (r == 0 || r == -EEXIST)
-		r = hfb_env_sync_dir(env, j->store->data_dir);
-	for (uint32_t i = 0; i < FILES && r == 0; i++)
-		r = file_make(j, i, &j->fds[i]);
-	if (r == 0)
-		r = hfb_env_sync_dir(env, path);
-	if (r < 0)
-		files_remove(j);
-	return r;
-}
-
-uint32_t
-hfb_journal_make(struct hfb_store *store)
-{
-	struct hfb_journal *j;
-	uint32_t n = 0;
-	int r;
-
-	/* pairs with the release in consider(): nothing asked costs nothing */
-	while (__atomic_exchange_n(&store->journal_asked, 0, __ATOMIC_ACQUIRE) != 0) {
-		j = NULL;
-		pthread_mutex_lock(&store->lock);
-		for (struct hfb_writer *w = store->writers; w != NULL && j == NULL; w = w->next)
-			if (w->journal != NULL &&
-			    __atomic_load_n(&w->journal->state, __ATOMIC_ACQUIRE) == ASKED)
-				j = w->journal;
-		if (j != NULL)
-			j->making = true;
-		pthread_mutex_unlock(&store->lock);
-		if (j == NULL)
-			break;
-		r = files_make(j);
-		n++;
-		pthread_mutex_lock(&store->lock);
-		/* pairs with the acquire of the core */
-		__atomic_store_n(&j->state, r == 0 ? MADE : REFUSED, __ATOMIC_RELEASE);
-		j->making = false;
-		pthread_mutex_unlock(&store->lock);
-		/* there may be another's */
-		__atomic_store_n(&store->journal_asked, 1, __ATOMIC_RELAXED);
-	}
-	return n;
-}
 
 /* Owner core: which logs. -------------------------------------------------------------- */
 
@@ -364,10 +105,10 @@ wanted(const struct hfb_journal *j, const struct hfb_log *log)
 static uint64_t
 entry_bytes_max(const struct hfb_journal *j)
 {
-	uint64_t most = (uint64_t)ENTRY_BYTES * j->writer->active_count / ENTRY_LOGS;
+	uint64_t most = (uint64_t)HFB_JOURNAL_ENTRY_BYTES * j->writer->active_count / ENTRY_LOGS;
 
-	if (most < ENTRY_BYTES)
-		return ENTRY_BYTES;
+	if (most < HFB_JOURNAL_ENTRY_BYTES)
+		return HFB_JOURNAL_ENTRY_BYTES;
 	if (most > ENTRY_BYTES_MAX)
 		most = ENTRY_BYTES_MAX;
 	/* and a group holds one in any case */
@@ -460,7 +201,7 @@ hfb_journal_forget(struct hfb_journal *j, struct hfb_log *log)
 static void
 file_some(struct hfb_journal *j)
 {
-	const bool hurried = j->held[(j->file + 1) % FILES] > 0;
+	const bool hurried = j->held[(j->file + 1) % HFB_JOURNAL_FILES] > 0;
 	const uint32_t most = hurried ? FILING_MAX_HURRIED : FILING_MAX;
 
 	/* some together, so that one flush is behind them; but nobody waits for a busy one */
@@ -468,9 +209,10 @@ file_some(struct hfb_journal *j)
 		return;
 	while (j->head != NULL && j->filing_count < most) {
 		struct hfb_log *log = j->head;
-		uint32_t behind = (j->file - log->journal.file + FILES) % FILES;
+		uint32_t behind =
+			(j->file - log->journal.file + HFB_JOURNAL_FILES) % HFB_JOURNAL_FILES;
 
-		if (!j->full && behind < FILES / 2 &&
+		if (!j->full && behind < HFB_JOURNAL_FILES / 2 &&
 		    j->writer->now_ns - log->journal.since_ns < HOLD_NS)
 			return;
 		unlink_log(j, log);
@@ -500,10 +242,11 @@ consider(struct hfb_journal *j)
 		return;
 	/* pairs with the release of the helper */
 	state = __atomic_load_n(&j->state, __ATOMIC_ACQUIRE);
-	if (state != MADE) {
-		if (state == NOT_MADE || (state == REFUSED && w->now_ns >= j->retry_ns)) {
+	if (state != HFB_JOURNAL_MADE) {
+		if (state == HFB_JOURNAL_NOT_MADE ||
+		    (state == HFB_JOURNAL_REFUSED && w->now_ns >= j->retry_ns)) {
 			j->retry_ns = w->now_ns + RETRY_NS;
-			__atomic_store_n(&j->state, ASKED, __ATOMIC_RELEASE);
+			__atomic_store_n(&j->state, HFB_JOURNAL_ASKED, __ATOMIC_RELEASE);
 			/* pairs with the acquire in hfb_journal_make() */
 			__atomic_store_n(&j->store->journal_asked, 1, __ATOMIC_RELEASE);
 			w->wake_helper = true;
@@ -512,7 +255,7 @@ consider(struct hfb_journal *j)
 	}
 	j->full = false;
 	if (!j->flies && j->at + j->group_bytes > j->file_bytes) {
-		uint32_t next = (j->file + 1) % FILES;
+		uint32_t next = (j->file + 1) % HFB_JOURNAL_FILES;
 
 #ifndef HFB_BUG_JOURNAL_REUSED_EARLY
 		j->full = j->held[next] > 0;
@@ -588,7 +331,7 @@ group_submit(struct hfb_journal *j, uint64_t bytes)
 		.fd = j->fds[j->file],
 		.file_slot = -1,
 		.buffer_slot = -1,
-		.bytes = (uint32_t)BLOCK_UP(bytes),
+		.bytes = (uint32_t)hfb_block_up(bytes),
 		.buffer = j->staging,
 		.offset = j->at,
 		.user_data = HFB_OP_JOURNAL,
@@ -626,7 +369,7 @@ hfb_journal_form(struct hfb_journal *j)
 	j->members_count = 0;
 	count = w->active_count;
 	at = j->form_at < count ? j->form_at : 0;
-	for (uint32_t i = 0; i < count && j->members_count < MEMBERS_MAX; i++) {
+	for (uint32_t i = 0; i < count && j->members_count < HFB_JOURNAL_MEMBERS_MAX; i++) {
 		struct hfb_log *log = w->active[at];
 
 		if (eligible(j, log)) {
@@ -636,14 +379,14 @@ hfb_journal_form(struct hfb_journal *j)
 			plan_bind(log);
 			used = entry_put(j, log, used);
 			j->members[j->members_count++] =
-				(struct member){ log, { log->position, log->offset } };
+				(struct hfb_journal_member){ log, { log->position, log->offset } };
 		}
 		at = at + 1 < count ? at + 1 : 0;
 	}
 	j->form_at = at;
 	if (j->members_count == 0)
 		return 0;
-	memset(j->staging + used, 0, BLOCK_UP(used) - used);
+	memset(j->staging + used, 0, hfb_block_up(used) - used);
 	group_head(j, used);
 	if (!group_submit(j, used)) {
 		j->members_count = 0;

@@ -23,7 +23,6 @@
 #define REAP	   64u
 /* Refused for memory it may be for a moment; for so long it is for good. */
 #define SUBMIT_PATIENCE_NS 1000000000u
-#define BLOCK_DOWN(x)	   ((x) & ~(uint64_t)(HFB_BLOCK_BYTES - 1))
 
 /* Main thread. ------------------------------------------------------------------- */
 
@@ -381,7 +380,7 @@ log_publish(struct hfb_log *log)
 static void
 ring_switch(struct hfb_writer *writer, struct hfb_log *log, struct hfb_ring *ring)
 {
-	uint64_t from = BLOCK_DOWN(log->filed), mask = ring->size - 1;
+	uint64_t from = hfb_block_down(log->filed), mask = ring->size - 1;
 
 	memcpy(ring->bytes + (from & mask), log->ring + (from & log->ring_mask),
 	       log->position - from);
